@@ -1,0 +1,111 @@
+r"""The image encoder: a vision transformer that can hide patches and read text.
+
+    images ──patchify──► patches ──hide──► + positions ──► layers < m ──► layers ≥ m ──► norm
+                                  ▲                        "trunk"        "branch"
+                             mask token                                    ▲ text, optional
+
+**Trunk and branch.** Text enters at layer m (`inject_from`) [H: "from a certain layer"; C: m = depth/2]. Everything before it is
+the same with and without text, so it is computed once (`trunk`) and the rest (`branch`) runs as often as needed:
+
+| isolation | the branch of an image with text runs | [CLS] is read from |
+| --- | --- | --- |
+| `none`  | once, text visible to every query           | the text-injected branch |
+| `mask`  | once, text hidden from the [CLS] query      | the text-injected branch |
+| `fork`  | twice: text-free and text-injected          | the text-free branch [C: default] |
+
+[CLS] must agree across views on what is *shown* [H]; if the caption reaches it, two views of one image agree by quoting the caption.
+`mask` looks sufficient and is not: see `layers.TextForImage.allowed`.
+
+Without text and mask this is a plain ViT; tests prove it equal to timm's and transformers' on a tiny configuration.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from semmim_mini.config import ImageConfig
+from semmim_mini.model.layers import Layer, TextForImage
+
+
+class ImageEncoder(nn.Module):
+    """ViT with mask token and text injection.
+
+    Args:
+        config: width d, depth, heads, patch size, m, kind of injection, isolation.
+        resolution: pixels per side; n = (resolution / patch)².
+        text_width: width of the text features that `read` maps to d.
+    """
+
+    def __init__(self, config: ImageConfig, resolution: int, text_width: int):
+        super().__init__()
+        self.config, width = config, config.width
+        self.side = resolution // config.patch
+        self.patchify = nn.Conv2d(3, width, config.patch, config.patch)
+        self.cls = nn.Parameter(torch.zeros(width))
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.positions = nn.Parameter(torch.zeros(1 + self.side**2, width))
+        gated = config.injection == "gated"
+        self.layers = nn.ModuleList(
+            Layer(width, config.heads, config.mlp_ratio, gated=gated and i >= config.inject_from) for i in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.text_map = nn.Linear(text_width, width)  # the only new weights that injection by appending needs
+        self.checkpointed = False  # recompute layers in the backward pass
+        self.apply(_init_vit)
+        for parameter in (self.cls, self.mask_token, self.positions):
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+    def embed(self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b tokens d"]:
+        """Patch embeddings with [CLS] in front. The mask token takes a patch's place *before* its position is added, so that
+        a hidden patch still knows where it is [F: iBOT, BEiT]."""
+        patches = rearrange(self.patchify(images), "b d i j -> b (i j) d")
+        if mask is not None:
+            patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
+        cls = self.cls.to(patches.dtype).expand(len(patches), 1, -1)
+        return torch.cat([cls, patches], dim=1) + self.positions
+
+    def trunk(self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b tokens d"]:
+        """Layers below m: what text cannot change."""
+        return self._run(self.embed(images, mask), self.layers[: self.config.inject_from], None)
+
+    def branch(self, x: Float[Tensor, "b tokens d"], text: TextForImage | None = None) -> Float[Tensor, "b tokens d"]:
+        """Layers from m on, and the final norm; with `text`, patches read it."""
+        return self.norm(self._run(x, self.layers[self.config.inject_from :], text))
+
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None, text: TextForImage | None = None
+    ) -> Float[Tensor, "b tokens d"]:
+        """All layers: [CLS] first, then the n patches."""
+        return self.branch(self.trunk(images, mask), text)
+
+    def read(self, tokens: Float[Tensor, "b l t"], words: Bool[Tensor, "b l"]) -> TextForImage:
+        """Text features made readable for this encoder: mapped to width d, [CLS] shielded as `isolation` says."""
+        return TextForImage(self.text_map(tokens), words, hide_from_cls=self.config.isolation == "mask")
+
+    def cls_attention(self, x: Float[Tensor, "b tokens d"]) -> Float[Tensor, "b n"]:
+        """The last layer's attention from [CLS] to each patch, averaged over heads, given the trunk's output [F: AttMask]."""
+        x = self._run(x, self.layers[self.config.inject_from : -1], None)
+        last = self.layers[-1]
+        return last.attention.weights(last.norm_attention(x))[:, :, 0, 1:].mean(dim=1)
+
+    def text_query(self, x: Float[Tensor, "b tokens d"], text_cls: Float[Tensor, "b t"]) -> tuple[Tensor, Tensor]:
+        """Query of the text [CLS] and keys of the patches in layer m, (b, h, 1, c) and (b, h, n, c) [F: TRIPS]."""
+        layer = self.layers[self.config.inject_from]
+        query, _, _ = layer.attention.project(layer.norm_attention(self.text_map(text_cls))[:, None])
+        _, key, _ = layer.attention.project(layer.norm_attention(x))
+        return query, key[:, :, 1:]
+
+    def _run(self, x: Tensor, layers: nn.ModuleList, text: TextForImage | None) -> Tensor:
+        for layer in layers:
+            recompute = self.checkpointed and torch.is_grad_enabled()
+            x = checkpoint(layer, x, text, use_reentrant=False) if recompute else layer(x, text)
+        return x
+
+
+def _init_vit(module: nn.Module) -> None:
+    """Truncated normal weights, zero biases [F: ViT, DeiT]."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,140 @@
+r"""Words: the text encoder, the fusion encoder and the caption decoder, all of BERT's own layers.
+
+    caption ──► text encoder (first half of BERT) ──► text features ──► ITC, injection, masking
+                                                        │
+                     image features ──cross-attention──► fusion encoder (second half) ──► ITM, MLM
+
+ALBEF's split of one BERT [F]: with 12 layers, six read text alone and six read text and image. transformers provides the layers;
+this module decides what attends to what, and makes cross-attention visible, because it tells which patches a word is about.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+from transformers.models.bert.modeling_bert import BertEncoder, BertOnlyMLMHead
+
+from semmim_mini.config import TextConfig
+
+
+def bert_config(config: TextConfig, vocab_size: int, depth: int, max_length: int, **extra) -> BertConfig:
+    """One BERT configuration for all three stacks, so that their weights stay exchangeable."""
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=config.width,
+        num_hidden_layers=depth,
+        num_attention_heads=config.heads,
+        intermediate_size=int(config.width * config.mlp_ratio),
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        max_position_embeddings=max(max_length, 64),
+        pad_token_id=0,
+        **extra,
+    )
+
+
+def additive(words: Bool[Tensor, "b s"]) -> Float[Tensor, "b 1 1 s"]:
+    """A padding mask in the form BERT's layers add to their scores: 0 where attention may go, the lowest number elsewhere."""
+    return torch.where(words, 0.0, torch.finfo(torch.float32).min)[:, None, None, :]
+
+
+class TextEncoder(nn.Module):
+    """The first layers of BERT [F: ALBEF]. Token ids (b, l) → features (b, l, width), [CLS] at position 0."""
+
+    def __init__(self, config: TextConfig, vocab_size: int, max_length: int):
+        super().__init__()
+        self.bert = BertModel(bert_config(config, vocab_size, config.depth, max_length), add_pooling_layer=False)
+
+    def forward(self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+        return self.bert(input_ids=ids, attention_mask=words.long()).last_hidden_state
+
+
+class FusionEncoder(nn.Module):
+    """The last layers of BERT, each with cross-attention to the image [F: ALBEF]; bidirectional over the text.
+
+    Eager attention: texts are short, and the cross-attention weights are wanted as numbers (`attention_to_patches`).
+    """
+
+    def __init__(self, config: TextConfig, vocab_size: int, image_width: int, max_length: int):
+        super().__init__()
+        # BERT's layers take cross-attention only as decoders; the masks below are explicit, so nothing is causal here.
+        as_decoder = dict(is_decoder=True, add_cross_attention=True, attn_implementation="eager")
+        self.encoder = BertEncoder(bert_config(config, vocab_size, config.fusion_depth, max_length, **as_decoder))
+        self.image_map = nn.Linear(image_width, config.width) if image_width != config.width else nn.Identity()
+        self.apply(_init_bert)
+
+    def forward(
+        self, text: Float[Tensor, "b l d"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]
+    ) -> Float[Tensor, "b l d"]:
+        return self.encoder(text, additive(words), self.image_map(image)).last_hidden_state
+
+    @torch.no_grad()
+    def attention_to_patches(self, text: Tensor, words: Tensor, image: Tensor) -> Float[Tensor, "layers b h l n"]:
+        """Cross-attention of every layer from each token to each patch; [CLS] of the image is left out."""
+        with self._listening() as heard:
+            self(text, words, image)
+        return torch.stack(heard)[..., 1:]
+
+    @contextmanager
+    def _listening(self):
+        heard: list[Tensor] = []
+        hooks = [
+            layer.crossattention.self.register_forward_hook(lambda module, args, output: heard.append(output[1]))
+            for layer in self.encoder.layer
+        ]
+        try:
+            yield heard
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+class CaptionDecoder(nn.Module):
+    """A causal BERT with cross-attention to the image that writes the caption word by word [F: mPLUG, BLIP].
+
+    Its word embeddings and output layer are its own; they can be tied to the text encoder's by the caller.
+    """
+
+    def __init__(self, config: TextConfig, vocab_size: int, image_width: int, max_length: int):
+        super().__init__()
+        as_decoder = dict(is_decoder=True, add_cross_attention=True, attn_implementation="eager")
+        bert = bert_config(config, vocab_size, config.decoder_depth, max_length, **as_decoder)
+        self.bert = BertModel(bert, add_pooling_layer=False)
+        self.head = BertOnlyMLMHead(bert)
+        self.head.predictions.decoder.weight = self.bert.embeddings.word_embeddings.weight
+        self.image_map = nn.Linear(image_width, config.width) if image_width != config.width else nn.Identity()
+
+    def forward(
+        self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]
+    ) -> Float[Tensor, "b l vocab"]:
+        """Logits of the word after each position."""
+        length = ids.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+        allowed = rearrange(causal, "q s -> 1 1 q s") & rearrange(words, "b s -> b 1 1 s")
+        mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
+        hidden = self.bert(input_ids=ids, attention_mask=mask, encoder_hidden_states=self.image_map(image), use_cache=False)
+        return self.head(hidden.last_hidden_state)
+
+
+class WordHead(nn.Module):
+    """BERT's masked-word head, tied to the text encoder's embeddings [F: BERT]. Features of masked tokens → vocabulary logits."""
+
+    def __init__(self, text_encoder: TextEncoder):
+        super().__init__()
+        self.head = BertOnlyMLMHead(text_encoder.bert.config)
+        self.head.apply(_init_bert)
+        self.head.predictions.decoder.weight = text_encoder.bert.embeddings.word_embeddings.weight
+
+    def forward(self, features: Float[Tensor, "masked d"]) -> Float[Tensor, "masked vocab"]:
+        return self.head(features)
+
+
+def _init_bert(module: nn.Module) -> None:
+    """Normal weights with deviation 0.02, zero biases [F: BERT]."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

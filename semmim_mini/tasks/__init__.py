@@ -1,0 +1,1 @@
+"""Downstream tasks: what a pre-trained model can do."""

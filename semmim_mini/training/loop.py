@@ -1,0 +1,307 @@
+r"""The training loop: batches in, a folder of results out.
+
+    DIR/config.yaml  tokenizer/  metrics.jsonl  checkpoints/  report.json  figures/
+
+**Exactness.** Step t depends on (configuration, t) and the state of the networks, on nothing else: the data order, augmentations,
+masks, negatives and dropout of step t are all seeded by (seed, t) or (seed, epoch, index). A run that was killed and resumed
+therefore ends in the same bits as one that was not, and two processes compute what one would.
+
+**Stopping.** Ctrl-C and SIGTERM let the current step finish, save, and say how to go on. A loss that is no number stops the run
+before the optimiser can spread it, and names the term.
+"""
+
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from semmim_mini.config import Config, to_yaml
+from semmim_mini.data.loader import PretrainLoader
+from semmim_mini.data.sources import open_pairs
+from semmim_mini.data.views import TwoViews
+from semmim_mini.errors import UserError
+from semmim_mini.model.pretrained import load_pretrained_text
+from semmim_mini.model.semmim import SemMIM
+from semmim_mini.tasks.retrieval import evaluate_retrieval
+from semmim_mini.training import checkpoint
+from semmim_mini.training.logbook import Logbook
+from semmim_mini.training.optimizer import build_optimizer, set_rate
+from semmim_mini.training.precision import choose_precision
+from semmim_mini.training.schedules import Plan, plan_at
+from semmim_mini.training.startup import make_tokenizer, prepare_step
+from semmim_mini.training.step import SemMIMStep, StepOutput
+
+
+class Diverged(UserError):
+    """A loss or gradient is no finite number."""
+
+
+@dataclass
+class Finished:
+    """How a run ended."""
+
+    steps: int
+    interrupted: bool
+    seconds: float  # of training in this process, without start-up
+    images_per_second: float  # over all processes
+    device: str
+    precision: str
+
+
+class Pretraining:
+    """One pre-training run in one folder.
+
+    Args:
+        config: the whole configuration.
+        folder: where everything is written; must be new, unless `resume`.
+        resume: go on from the folder's last checkpoint; the configuration must be the stored one.
+    """
+
+    def __init__(self, config: Config, folder: Path, resume: bool = False):
+        self.config, self.folder = config, Path(folder)
+        self.resumed = self._claim_folder(resume)
+        precision, self.precision_reason = choose_precision(config.run.precision, "cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = precision
+        self.accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            # Terms join during a run, so the set of parameters that receive gradients changes.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+        )
+        self.main = self.accelerator.is_main_process
+        torch.manual_seed(config.run.seed)
+        self.pairs = self._open("train")
+        self.validation = self._open("val")
+        self.tokenizer = make_tokenizer(config.data, self.pairs, self.resumed)
+        self.model = SemMIM(config, len(self.tokenizer))
+        if config.text.pretrained and not self.resumed:
+            load_pretrained_text(self.model, config.text.pretrained)
+        self.model.to(self.accelerator.device)
+        self.step_module = SemMIMStep(self.model)
+        self.optimizer = build_optimizer(self.model, config.optim)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
+        self.start, self.best_score = 0, -1.0
+        self.stop_requested = False
+        if self.resumed:
+            self._restore()
+
+    def _open(self, split: str):
+        data = self.config.data
+        size = data.train_size if split == "train" else self.config.run.eval_size
+        return open_pairs(
+            data.source, split, resolution=data.resolution, seed=self.config.run.seed, size=size, max_bad_share=data.max_bad_share
+        )
+
+    def _claim_folder(self, resume: bool) -> Path | None:
+        """The checkpoint to resume from, or None for a new run. A used folder is never written over by accident."""
+        used = (self.folder / "config.yaml").exists()
+        if not resume:
+            if used:
+                raise UserError(f"{self.folder} already holds a run; add --resume to go on, or choose another --out")
+            return None
+        if not used:
+            raise UserError(f"{self.folder} holds no run to resume; leave out --resume to start one")
+        if checkpoint.read_pointer(self.folder, "last") is None:
+            return None  # stopped before the first checkpoint: begin again, same configuration
+        last = checkpoint.find(self.folder)
+        checkpoint.require_same(checkpoint.read_config(last), self.config)
+        return last
+
+    def _restore(self) -> None:
+        checkpoint.load_weights(self.model, self.resumed)
+        checkpoint.load_optimizer(self.model, self._adamw, self.resumed)
+        state = checkpoint.read_state(self.resumed)
+        self.start, self.best_score = state["step"], state["best_score"]
+        if self.accelerator.scaler is not None and state.get("scaler"):
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    @property
+    def _adamw(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    # the loop ---------------------------------------------------------------------------------------------------------
+
+    def run(self, until: int | None = None) -> Finished:
+        """Train up to step `until` (default: all steps); saves at the end, at intervals and when interrupted."""
+        config, until = self.config, min(until or self.config.run.steps, self.config.run.steps)
+        if self.main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_text(self.folder / "config.yaml", to_yaml(config))
+            self.tokenizer.save_pretrained(str(self.folder / "tokenizer"))
+        log = Logbook(self.folder, config.run.steps, self.start, config.run.log_every, quiet=not self.main)
+        began, step = time.perf_counter(), self.start
+        with ExitStack() as stack:
+            stack.callback(log.close)
+            stack.enter_context(_graceful_stop(self))
+            waited = time.perf_counter()
+            for batch in self._loader(until):
+                waiting = time.perf_counter() - waited
+                record = self._one_step(batch.to(self.accelerator.device), step)
+                step += 1
+                elapsed = time.perf_counter() - waited
+                record |= {"seconds": elapsed, "seconds_waiting_for_data": waiting, "images_per_second": config.data.batch_size / elapsed}
+                log.step(record)
+                self._count_skipped(batch.skipped, log)
+                best = step % config.run.eval_every == 0 and self._validate(step, log)
+                if step % config.run.save_every == 0 or step == until or self.stop_requested or best:
+                    self._save(step, best)
+                if self.stop_requested:
+                    log.say(f"interrupted after step {step}; everything is saved. Go on with: semmim-mini pretrain --out {self.folder} --resume")
+                    break
+                waited = time.perf_counter()
+        seconds = time.perf_counter() - began
+        done = max(step - self.start, 1)
+        return Finished(
+            steps=step,
+            interrupted=self.stop_requested,
+            seconds=seconds,
+            images_per_second=done * config.data.batch_size / max(seconds, 1e-9),
+            device=_device_name(self.accelerator.device),
+            precision=self.precision,
+        )
+
+    def _loader(self, until: int) -> PretrainLoader:
+        data = self.config.data
+        views = TwoViews(data.resolution, scale=data.crop_scale, randaugment=(2, 7) if data.randaugment else None)
+        return PretrainLoader(
+            self.pairs,
+            self.tokenizer,
+            views,
+            batch_size=data.batch_size,
+            seed=self.config.run.seed,
+            start_step=self.start,
+            stop_step=until,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            workers=data.workers,
+            max_length=data.max_length,
+            mlm_share=data.mlm_share,
+        )
+
+    def _one_step(self, batch, step: int) -> dict:
+        """Forward, backward, optimiser, teacher, memory. Returns the step's log record."""
+        config, plan = self.config, plan_at(self.config, step)
+        prepare_step(self.model, batch, step)
+        set_rate(self._adamw, plan.lr_factor)
+        parts = batch.split(config.run.accumulate)
+        outputs = []
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            seed = _step_seed(config.run.seed, step, i)
+            torch.manual_seed(seed + self.accelerator.process_index)  # dropout only
+            with ExitStack() as stack:
+                if not last:  # gradients travel between processes once per optimiser step
+                    stack.enter_context(self.accelerator.no_sync(self.wrapped))
+                outputs.append(self.wrapped(part, plan, seed))
+                total = sum(plan.weights[name] * loss for name, loss in outputs[-1].losses.items())
+                _require_finite(outputs[-1], step)
+                self.accelerator.backward(total / len(parts))
+        norm = self._update(plan, step)
+        for output in outputs:
+            self.step_module.remember(output.remember)
+        return _record(step, outputs, plan, norm)
+
+    def _update(self, plan: Plan, step: int) -> float:
+        """Clip, step, and let the teacher follow. Returns the gradient norm before clipping."""
+        if plan.prototypes_frozen:
+            for head in self.model.student.space.heads():
+                head.prototypes.grad = None
+        norm = float(self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.config.optim.clip))
+        if self.accelerator.scaler is None and norm != norm:
+            raise Diverged(f"the gradient of step {step + 1} is not a number; lower optim.lr={self.config.optim.lr} or raise optim.warmup")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.update_teacher(plan.momentum)
+        return norm
+
+    def _validate(self, step: int, log: Logbook) -> bool:
+        """Retrieval on validation pairs; True when it is the best so far."""
+        result = evaluate_retrieval(self.model, self.tokenizer, self.validation, limit=self.config.run.eval_size)
+        i2t, t2i = result["image_to_text"]["r1"], result["text_to_image"]["r1"]
+        log.say(f"validation after step {step}: R@1 image→text {i2t:.1%}, text→image {t2i:.1%} (chance {result['chance_r1']:.2%})")
+        score = (i2t + t2i) / 2
+        better, self.best_score = score > self.best_score, max(score, self.best_score)
+        return better
+
+    def _save(self, step: int, best: bool) -> None:
+        if self.main:
+            scaler = self.accelerator.scaler
+            state = {"step": step, "best_score": self.best_score, "scaler": scaler.state_dict() if scaler else None}
+            checkpoint.save(self.folder, self.model, self._adamw, self.tokenizer, self.config, state, best)
+        self.accelerator.wait_for_everyone()
+
+    def _count_skipped(self, names: list[str], log: Logbook) -> None:
+        """Pictures that could not be read: named, counted, and too many stop the run."""
+        for name in names:
+            log.say(f"skipped unreadable picture {name}")
+        self.skipped = getattr(self, "skipped", set()) | set(names)
+        if len(self.skipped) > self.config.data.max_bad_share * len(self.pairs):
+            raise UserError(
+                f"{len(self.skipped)} of {len(self.pairs)} pictures could not be read, more than data.max_bad_share="
+                f"{self.config.data.max_bad_share}; mend the data set or raise that share"
+            )
+
+
+def _step_seed(seed: int, step: int, part: int) -> int:
+    """One number for (seed, step, micro-batch), far apart for neighbours."""
+    return int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step * 1_009 + part)))
+
+
+def _require_finite(output: StepOutput, step: int) -> None:
+    """Stops before a bad loss can reach the weights, naming the term."""
+    for name, loss in output.losses.items():
+        if not torch.isfinite(loss):
+            raise Diverged(
+                f"loss term {name} is {float(loss.detach())} at step {step + 1}; the last checkpoint is intact: "
+                f"resume with a lower optim.lr, precision fp32 or bf16, or a smaller losses.{name}.weight in a new folder"
+            )
+
+
+def _record(step: int, outputs: list[StepOutput], plan: Plan, norm: float) -> dict:
+    """One line of metrics.jsonl; all numbers leave the device in one transfer."""
+    names = [(group, name) for group in ("losses", "metrics") for name in getattr(outputs[0], group)]
+    values = [torch.stack([getattr(o, group)[name].detach().float().cpu() for o in outputs]).mean() for group, name in names]
+    numbers = dict(zip(names, torch.stack(values).tolist(), strict=True)) if values else {}
+    return {
+        "step": step,
+        "loss": {name: value for (group, name), value in numbers.items() if group == "losses"},
+        **{name: value for (group, name), value in numbers.items() if group == "metrics"},
+        "grad_norm": norm,
+        "lr_factor": plan.lr_factor,
+        "momentum": plan.momentum,
+        "teacher_temperature": plan.teacher_temperature,
+        "hardness": plan.hardness,
+        "random_mask": plan.random_mask,
+    }
+
+
+class _graceful_stop:
+    """Ctrl-C and SIGTERM set a flag that the loop reads between steps; a second one acts at once."""
+
+    def __init__(self, run: Pretraining):
+        self.run = run
+
+    def __enter__(self):
+        def request(number, frame):
+            if self.run.stop_requested:
+                raise KeyboardInterrupt
+            self.run.stop_requested = True
+
+        try:
+            self.before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread, as in some notebooks: leave signals alone
+            self.before = {}
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"

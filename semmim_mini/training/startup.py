@@ -1,0 +1,63 @@
+r"""What must be learned from the data before a loss can be: prototypes placed by k-means, and a codebook of patches.
+
+Both happen once, at the first step that needs them, from that step's global batch: no extra pass over the data, the same on
+every process, and the same after a resume.
+"""
+
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from semmim_mini.config import DataConfig
+from semmim_mini.data.pairs import Pairs
+from semmim_mini.data.text import load_tokenizer, train_wordpiece
+from semmim_mini.model.encoding_space import kmeans_prototypes
+from semmim_mini.model.semmim import SemMIM
+from semmim_mini.objectives.masked_image import patch_pixels
+from semmim_mini.training import processes
+from semmim_mini.training.schedules import first_step, space_start
+
+
+def make_tokenizer(data: DataConfig, pairs: Pairs, resumed: Path | None, most: int = 2_000):
+    """The tokenizer of a run: of the checkpoint it resumes, by name or folder, or a vocabulary trained on the captions at hand.
+
+    A vocabulary is trained on at most `most` pairs, spread evenly, so that large sources do not delay the start.
+    """
+    if resumed is not None or data.tokenizer != "train":
+        return load_tokenizer(resumed / "tokenizer" if resumed is not None else data.tokenizer)
+    places = range(0, len(pairs), max(1, len(pairs) // most))
+    return train_wordpiece((caption for i in places for caption in pairs.captions(i)), data.vocab_size)
+
+
+def prepare_step(model: SemMIM, batch, step: int) -> None:
+    """Do what falls due at `step`: place prototypes, fit the codebook."""
+    config = model.config
+    if config.space.init == "kmeans" and space_start(config) < 1 and step == first_step(config, space_start(config)):
+        place_prototypes(model, batch.images)
+    mim = config.losses.mim
+    if model.token_head is not None and mim.weight > 0 and step == first_step(config, mim.start):
+        model.codebook.copy_(fit_codebook(batch.images, config.image.patch, len(model.codebook)))
+
+
+@torch.no_grad()
+def place_prototypes(model: SemMIM, images: Tensor) -> None:
+    """k-means on where the student's patches and [CLS] of this batch land [C]; the teacher gets the same prototypes."""
+    tokens = model.student.image(rearrange(images, "v b c h w -> (v b) c h w"))
+    for student, teacher in zip(model.student.space.heads(), model.teacher.space.heads(), strict=True):
+        directions = processes.gather(rearrange(student.direction(tokens), "b s z -> (b s) z").contiguous())
+        student.prototypes.copy_(kmeans_prototypes(directions, len(student.prototypes)))
+        teacher.prototypes.copy_(student.prototypes)
+
+
+@torch.no_grad()
+def fit_codebook(images: Tensor, patch: int, tokens: int) -> Tensor:
+    """k-means on pixels: a frozen patch tokenizer in the place of VL-BEiT's learned one [C]."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    patches = processes.gather(rearrange(patch_pixels(images[0], patch), "b n x -> (b n) x").contiguous()).cpu()
+    clusters = min(tokens, len(patches))
+    fitted = MiniBatchKMeans(clusters, random_state=0, n_init=1, batch_size=4096).fit(patches.numpy())
+    centers = torch.from_numpy(fitted.cluster_centers_).float()
+    return centers[torch.arange(tokens) % clusters].to(images.device)

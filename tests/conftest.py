@@ -1,0 +1,86 @@
+"""What all tests share: one thread, shape annotations checked at run time, and the smallest configuration that has every part."""
+
+import os
+
+# Before torch is imported: many tests are many small operations, and idle threads that spin slow them down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+import jaxtyping
+
+# Every annotated function of these packages checks its arguments' and results' shapes while tests run.
+jaxtyping.install_import_hook(["semmim_mini.objectives", "semmim_mini.model"], "beartype.beartype")
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+# Same examples in every run: a red test must be red again on the next machine.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.load_profile("repeatable")
+
+VOCAB = 30
+# Text and image widths differ, so that a mix-up of the two cannot pass.
+TINY = (
+    *("data.resolution=16", "data.batch_size=4", "data.max_length=8"),
+    *("image.patch=8", "image.width=16", "image.depth=2", "image.heads=2", "image.inject_from=1"),
+    *("text.width=12", "text.depth=1", "text.fusion_depth=1", "text.decoder_depth=1", "text.heads=2"),
+    *("space.prototypes=6", "space.hidden=16", "space.bottleneck=8", "space.projection=10"),
+    *("losses.queue=8", "losses.caption.weight=1", "losses.patch_tokens=5", "teacher.cls_queue=8", "masking.ratio=0.5"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny():
+    """`tiny("losses.mim.weight=0", …)`: 16 px, 4 patches, two image layers, all six losses on."""
+    from semmim_mini.config import Config, override
+
+    return lambda *settings: override(Config(), [*TINY, *settings])
+
+
+@pytest.fixture
+def make_model(tiny):
+    """`make_model("image.isolation=mask", …)`: a SemMIM of that configuration."""
+    from semmim_mini.model.semmim import SemMIM
+
+    def make(*settings: str) -> SemMIM:
+        torch.manual_seed(0)
+        return SemMIM(tiny(*settings), VOCAB)
+
+    return make
+
+
+@pytest.fixture
+def make_batch():
+    """`make_batch(config)`: random images, captions of different lengths, two hidden words each at most."""
+    return fake_batch
+
+
+def fake_batch(config, b: int | None = None, seed: int = 1):
+    from semmim_mini.data.loader import Batch
+
+    draw = torch.Generator().manual_seed(seed)
+    b, l, side = b or config.data.batch_size, config.data.max_length, config.data.resolution
+    length = torch.randint(4, l, (b, 1), generator=draw)
+    length[-1] = l  # the longest caption stands in the last row, so that halves of a batch are padded differently
+    place = torch.arange(l)
+    words = place < length
+    ids = torch.randint(5, VOCAB, (b, l), generator=draw)
+    ids[:, 0] = 2  # [CLS]
+    ids = torch.where(place == length - 1, 3, ids) * words  # [SEP], then padding
+    hidden = (place == 1) | ((place == 2) & (torch.arange(b)[:, None] % 3 == 0))
+    return Batch(
+        images=torch.randn(2, b, 3, side, side, generator=draw),
+        input_ids=ids,
+        attention_mask=words,
+        mlm_ids=torch.where(hidden, 4, ids),
+        mlm_labels=torch.where(hidden, ids, -100),
+        image_ids=torch.arange(b),
+        captions=[f"caption {i}" for i in range(b)],
+    )
