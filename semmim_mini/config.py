@@ -28,6 +28,11 @@ def _require(ok: bool, name: str, value: Any, valid: str) -> None:
         raise UserError(f"{name}={value!r} is impossible: {valid}")
 
 
+def _at_least_one(group: str, node: Any, *names: str) -> None:
+    for name in names:
+        _require(getattr(node, name) >= 1, f"{group}.{name}", getattr(node, name), "needs at least 1")
+
+
 def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
     _require(value in valid, name, value, f"choose one of {', '.join(valid)}")
 
@@ -56,7 +61,7 @@ class DataConfig:
         _require(0 < self.mlm_share < 1, "data.mlm_share", self.mlm_share, "needs a share between 0 and 1, such as 0.15")
         _require(0 <= self.max_bad_share < 1, "data.max_bad_share", self.max_bad_share, "needs a share from 0 up to 1")
         _require(self.workers >= 0, "data.workers", self.workers, "needs 0 or more")
-        _require(self.train_size >= 1, "data.train_size", self.train_size, "needs at least 1")
+        _at_least_one("data", self, "train_size", "resolution")
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class ImageConfig:
     isolation: str = "fork"  # none | mask | fork: how [CLS] is kept from the text [C; H: that it must be]
 
     def __post_init__(self):
+        _at_least_one("image", self, "patch", "width", "heads")
+        _require(self.mlp_ratio * self.width >= 1, "image.mlp_ratio", self.mlp_ratio, "leaves no hidden unit; 4 is usual")
         _require(self.width % self.heads == 0, "image.width", self.width, f"must be a multiple of image.heads={self.heads}")
         _require(0 <= self.inject_from < self.depth, "image.inject_from", self.inject_from, f"m needs 0 ≤ m < image.depth={self.depth}")
         _one_of("image.injection", self.injection, ("append", "gated"))
@@ -90,9 +97,9 @@ class TextConfig:
     freeze: bool = False  # keep a pre-trained text encoder fixed
 
     def __post_init__(self):
+        _at_least_one("text", self, "width", "heads", "depth", "fusion_depth", "decoder_depth")
+        _require(self.mlp_ratio * self.width >= 1, "text.mlp_ratio", self.mlp_ratio, "leaves no hidden unit; 4 is usual")
         _require(self.width % self.heads == 0, "text.width", self.width, f"must be a multiple of text.heads={self.heads}")
-        _require(self.depth >= 1, "text.depth", self.depth, "needs at least 1 layer")
-        _require(self.fusion_depth >= 1, "text.fusion_depth", self.fusion_depth, "needs at least 1 layer")
         _require(0 <= self.dropout < 1, "text.dropout", self.dropout, "needs 0 ≤ dropout < 1")
         _require(not self.freeze or bool(self.pretrained), "text.freeze", self.freeze, "only a text.pretrained encoder can be frozen")
 
@@ -109,6 +116,7 @@ class SpaceConfig:
 
     def __post_init__(self):
         _require(self.prototypes >= 2, "space.prototypes", self.prototypes, "k needs at least 2 prototypes")
+        _at_least_one("space", self, "hidden", "bottleneck", "projection")
         _one_of("space.init", self.init, ("kmeans", "random"))
         _require(0 <= self.freeze_share < 1, "space.freeze_share", self.freeze_share, "needs a share from 0 up to 1")
 
@@ -132,7 +140,9 @@ class TeacherConfig:
         _one_of("teacher.balance", self.balance, ("sinkhorn", "center"))
         for name in ("temperature", "temperature_start", "student_temperature"):
             _require(getattr(self, name) > 0, f"teacher.{name}", getattr(self, name), "needs a temperature above 0")
-        _require(0 <= self.per_image <= 1, "teacher.per_image", self.per_image, "needs a share from 0 to 1")
+        for name in ("per_image", "center_momentum", "temperature_warmup"):
+            _require(0 <= getattr(self, name) <= 1, f"teacher.{name}", getattr(self, name), "needs a share from 0 to 1")
+        _require(self.cls_queue >= 0, "teacher.cls_queue", self.cls_queue, "needs 0 or more")
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,8 @@ class LossesConfig:
         low, high = self.hard_negatives
         _require(0 <= low <= high <= 1, "losses.hard_negatives", self.hard_negatives, "needs 0 ≤ begin ≤ end ≤ 1")
         _require(self.queue >= 0, "losses.queue", self.queue, "needs 0 or more")
+        _require(self.patch_tokens >= 2, "losses.patch_tokens", self.patch_tokens, "a codebook needs at least 2 entries")
+        _require(0 <= self.alpha_ramp <= 1, "losses.alpha_ramp", self.alpha_ramp, "needs a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,11 @@ class OptimConfig:
     clip: float = 3.0  # gradient norm
 
     def __post_init__(self):
-        _require(self.lr > 0, "optim.lr", self.lr, "needs a rate above 0")
+        for name in ("lr", "lr_pretrained"):
+            _require(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "needs a rate above 0")
+        _require(0 <= self.lr_end <= self.lr, "optim.lr_end", self.lr_end, f"needs a rate from 0 to optim.lr={self.lr}")
+        _require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "needs 0 or more")
+        _require(all(0 <= beta < 1 for beta in self.betas), "optim.betas", self.betas, "needs two shares from 0 up to 1")
         _require(0 <= self.warmup < 1, "optim.warmup", self.warmup, "needs a share from 0 up to 1")
         _require(self.clip > 0, "optim.clip", self.clip, "needs a norm above 0")
 
@@ -222,11 +238,8 @@ class RunConfig:
     log_every: int = 20  # lines on a terminal that shows no progress bar; metrics.jsonl has every step
 
     def __post_init__(self):
-        _require(self.steps >= 1, "run.steps", self.steps, "needs at least 1 step")
-        _require(self.accumulate >= 1, "run.accumulate", self.accumulate, "needs at least 1")
+        _at_least_one("run", self, "steps", "accumulate", "eval_every", "save_every", "log_every", "eval_size")
         _one_of("run.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
-        for name in ("eval_every", "save_every", "log_every", "eval_size"):
-            _require(getattr(self, name) >= 1, f"run.{name}", getattr(self, name), "needs at least 1")
 
 
 @dataclass(frozen=True)
@@ -244,7 +257,7 @@ class Config:
 
     def __post_init__(self):
         side, patch = self.data.resolution, self.image.patch
-        _require(patch >= 1 and side % patch == 0, "data.resolution", side, f"must be a multiple of image.patch={patch}")
+        _require(side % patch == 0, "data.resolution", side, f"must be a multiple of image.patch={patch}")
         queue, batch = self.losses.queue, self.data.batch_size
         _require(queue == 0 or queue >= batch, "losses.queue", queue, f"must be 0 or at least data.batch_size={batch}")
         _require(batch % self.run.accumulate == 0, "data.batch_size", batch, f"must be a multiple of run.accumulate={self.run.accumulate}")

@@ -31,6 +31,7 @@ def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=pr
         max_bad_share=config.data.max_bad_share,
     )  # fmt: skip  # opened before training: a missing split is found out now, not hours later
     finished = run.run()
+    run.close()
     if not run.main or finished.interrupted:
         return Result(folder, finished, None)
     say("evaluating on held-out pairs")

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, shape annotations checked at run time, and the smallest configuration that has every part."""
+"""What all tests share: one thread, shapes checked at run time, and the smallest configuration that has every part."""
 
 import os
 
@@ -11,9 +11,9 @@ import jaxtyping
 # Every annotated function of these packages checks its arguments' and results' shapes while tests run.
 jaxtyping.install_import_hook(["semmim_mini.objectives", "semmim_mini.model"], "beartype.beartype")
 
-import hypothesis
-import pytest
-import torch
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 # Same examples in every run: a red test must be red again on the next machine.
@@ -36,7 +36,7 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """`tiny("losses.mim.weight=0", …)`: 16 px, 4 patches, two image layers, all six losses on."""
     from semmim_mini.config import Config, override
@@ -56,7 +56,7 @@ def make_model(tiny):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_batch():
     """`make_batch(config)`: random images, captions of different lengths, two hidden words each at most."""
     return fake_batch
@@ -66,12 +66,12 @@ def fake_batch(config, b: int | None = None, seed: int = 1):
     from semmim_mini.data.loader import Batch
 
     draw = torch.Generator().manual_seed(seed)
-    b, l, side = b or config.data.batch_size, config.data.max_length, config.data.resolution
-    length = torch.randint(4, l, (b, 1), generator=draw)
-    length[-1] = l  # the longest caption stands in the last row, so that halves of a batch are padded differently
-    place = torch.arange(l)
+    b, longest, side = b or config.data.batch_size, config.data.max_length, config.data.resolution
+    length = torch.randint(4, longest, (b, 1), generator=draw)
+    length[-1] = longest  # the longest caption stands in the last row, so that halves of a batch are padded differently
+    place = torch.arange(longest)
     words = place < length
-    ids = torch.randint(5, VOCAB, (b, l), generator=draw)
+    ids = torch.randint(5, VOCAB, (b, longest), generator=draw)
     ids[:, 0] = 2  # [CLS]
     ids = torch.where(place == length - 1, 3, ids) * words  # [SEP], then padding
     hidden = (place == 1) | ((place == 2) & (torch.arange(b)[:, None] % 3 == 0))

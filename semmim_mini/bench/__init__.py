@@ -1,6 +1,6 @@
 r"""`semmim-mini bench`: where the time and the memory of a step go, and how they grow.
 
-    measure.py   seconds, bytes and FLOPs of a piece of code
+    meters.py    seconds, bytes and FLOPs of a piece of code
     parts.py     the parts of a step, cut out
     growth.py    the step at half and double size
     (here)       one run of it all, as a table and as JSON
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from semmim_mini.bench.growth import growth
-from semmim_mini.bench.measure import MEMORY_IS, flops, matrix_product_rate, median_seconds, peak_bytes
+from semmim_mini.bench.growth import grow
+from semmim_mini.bench.meters import MEMORY_IS, flops, matrix_product_rate, median_seconds, peak_bytes
 from semmim_mini.bench.parts import Workbench, parts_of_a_step
-from semmim_mini.bench.table import table
+from semmim_mini.bench.table import as_table
 from semmim_mini.config import Config, to_dict
 from semmim_mini.data.loader import Batch, PretrainLoader
 from semmim_mini.data.sources import open_pairs
@@ -40,7 +40,7 @@ def run_bench(config: Config, out: Path | None = None) -> int:
     """
     _require_writable(out)
     result = measure(config)
-    print(table(result))
+    print(as_table(result))
     if out is not None:
         write_text(out, json.dumps(result, indent=2) + "\n")
         print(f"\nthe numbers are in {out}")
@@ -69,8 +69,8 @@ def measure(config: Config, repeats: int = 3) -> dict:
     result["arithmetic"]["achieved_per_second"] = result["arithmetic"]["flops_per_step"] / step
     result["arithmetic"]["share"] = result["arithmetic"]["achieved_per_second"] / result["arithmetic"]["matrix_product_per_second"]
     result["data"] = data | {"step_images_per_second": needed, "two_workers_suffice": 2 * data["samples_per_second"] >= needed}
-    del bench
-    return result | {"growth": growth(config, vocab_size, batch, precision, repeats)}
+    del bench  # a large model would not fit several times
+    return result | {"growth": grow(config, vocab_size, batch, precision)}
 
 
 def _data(config: Config) -> tuple[Batch, int, dict]:
@@ -98,7 +98,6 @@ def _data(config: Config) -> tuple[Batch, int, dict]:
 
 def _step(bench: Workbench, repeats: int) -> dict:
     """The full step, a step of ITC alone, and the parts, all in turn."""
-    bench.full_step()  # makes the optimiser's state, and gradients for the part that measures it
     alone = replace(bench.plan, weights={"itc": 1.0})
     candidates = {"full": bench.full_step, "itc": lambda: bench.full_step(alone)} | parts_of_a_step(bench)
     seconds = median_seconds(candidates, bench.device, repeats)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from semmim_mini.bench.measure import median_seconds, peak_bytes
+from semmim_mini.bench.meters import median_seconds, peak_bytes
 from semmim_mini.bench.parts import Workbench, batch_like
 from semmim_mini.config import Config
 from semmim_mini.data.loader import Batch
@@ -37,7 +37,7 @@ def scaled(config: Config, axis: str, factor: float) -> tuple[Config, int]:
     return replace(config, image=replace(image, depth=depth, inject_from=first)), depth
 
 
-def growth(config: Config, vocab_size: int, batch: Batch, precision: str, repeats: int = 3) -> dict[str, list[dict]]:
+def grow(config: Config, vocab_size: int, batch: Batch, precision: str, repeats: int = 2) -> dict[str, list[dict]]:
     """Per axis three rows: size, ideal ratio, and the ratios of step time and peak memory to those of the configuration itself."""
     return {axis: _along(axis, config, vocab_size, batch, precision, repeats) for axis in AXES}
 
@@ -48,8 +48,7 @@ def _along(axis: str, config: Config, vocab_size: int, batch: Batch, precision: 
         variant, sizes[factor] = scaled(config, axis, factor)
         try:
             bench = Workbench(variant, vocab_size, batch_like(batch, variant.data.batch_size, variant.data.resolution), precision)
-            bench.full_step()  # makes the optimiser's state, which is no part of the peak
-            memory[factor] = peak_bytes(bench.full_step, device)
+            memory[factor] = peak_bytes(bench.full_step, device)  # warms up, too
             benches[factor] = bench.full_step
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()  # its row stays empty

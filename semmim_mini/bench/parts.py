@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-from semmim_mini.bench.measure import Candidate
+from semmim_mini.bench.meters import Candidate
 from semmim_mini.config import Config
 from semmim_mini.data.loader import Batch
 from semmim_mini.model.semmim import SemMIM
@@ -46,6 +46,7 @@ class Workbench:
         self.optimizer = build_optimizer(self.model, self.config.optim)
         self.plan = last_plan(self.config)
         fill_memory(self.model)
+        self.update_with_all_gradients()  # AdamW makes its state at its first step; from here on a step needs what a step needs
 
     def full_step(self, plan: Plan | None = None) -> None:
         """What the loop does with one batch, without logging."""
@@ -62,6 +63,15 @@ class Workbench:
     def update(self) -> None:
         torch.nn.utils.clip_grad_norm_([p for _, p in self.model.trainable()], self.config.optim.clip)
         self.optimizer.step()
+
+    def update_with_all_gradients(self) -> None:
+        """The optimiser alone. Zeros cost what gradients cost; parts that ran before have left only some of those."""
+        if not hasattr(self, "zeros"):
+            self.zeros = [(p, torch.zeros_like(p)) for _, p in self.model.trainable()]
+        for parameter, zero in self.zeros:
+            parameter.grad = zero
+        self.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def autocast(self) -> torch.autocast:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
@@ -124,7 +134,7 @@ def parts_of_a_step(bench: Workbench) -> dict[str, Candidate]:
         )
     if plan.has("mim", "consensus"):
         parts |= _seeing(bench, cut, teaching, text, clean)
-    return parts | {"optimiser": bench.update, "teacher, EMA": lambda: bench.model.update_teacher(plan.momentum)}
+    return parts | {"optimiser": bench.update_with_all_gradients, "teacher, EMA": lambda: bench.model.update_teacher(plan.momentum)}
 
 
 def _seeing(bench: Workbench, cut: "_Cut", teaching, text: Tensor, clean: Tensor) -> dict[str, Candidate]:
@@ -145,9 +155,7 @@ def _seeing(bench: Workbench, cut: "_Cut", teaching, text: Tensor, clean: Tensor
             out.losses["mim"] = step.mim(patches, mask, teaching, batch, plan, out)
         if plan.has("consensus"):
             target = step.cls_targets(teaching.cls_directions, plan, out)
-            out.losses["consensus"] = consensus_loss(
-                bench.model.student.space.cls(cls), target, bench.config.teacher.student_temperature
-            )
+            out.losses["consensus"] = consensus_loss(bench.model.student.space.cls(cls), target, bench.config.teacher.student_temperature)
 
     cls = repeat(clean[:, 0], "b d -> v b d", v=2)
     return {

@@ -1,7 +1,7 @@
 """The figures of `bench` as text for a terminal."""
 
 
-def table(result: dict) -> str:
+def as_table(result: dict) -> str:
     """All of `bench.measure`'s result, in the order in which questions about it arise."""
     return "\n\n".join([_heading(result), _parts(result), _arithmetic(result), _data(result), _growth(result)])
 

@@ -7,6 +7,7 @@ A sentence is a list of pieces: plain words, or a `Phrase` that names objects. J
 once, so that the two cannot disagree.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from semmim_mini.data.scene_relations import Facts, Group
 CAPTIONS = 5
 WORDS = (4, 18)
 NUMBERS = ("zero", "one", "two", "three", "four")
-COLORS = frozenset("black blue brown green grey orange pink purple red white yellow".split())
+COLORS = frozenset(("black", "blue", "brown", "green", "grey", "orange", "pink", "purple", "red", "white", "yellow"))
 SAY = {
     "left": ("to the left of", "left of", "on the left of"),
     "right": ("to the right of", "right of", "on the right of"),
@@ -74,7 +75,7 @@ def join(pieces: list[str | Phrase]) -> Caption:
 
 def article(words: str) -> str:
     """a or an, by sound as far as the names of cutouts need it."""
-    vowel = words[0] in "aeiou" and not words.startswith(("uni", "eu", "one", "ukulele")) or words.startswith("hour")
+    vowel = (words[0] in "aeiou" and not words.startswith(("uni", "eu", "one", "ukulele"))) or words.startswith("hour")
     return "an" if vowel else "a"
 
 
@@ -91,9 +92,16 @@ class Speaker:
             caption = join(make())
             if WORDS[0] <= len(caption.text.split()) <= WORDS[1] and caption.text not in texts:
                 return caption
-        plain = self.facts.groups if make != self.part else self.facts.groups[:1]
-        options = [join([self._opener(o, plain[0]), *self._list([self._plain(group) for group in plain])]) for o in OPENERS]
-        return next(caption for caption in options if caption.text not in texts)
+        return self._plainest(self.facts.groups[:1] if make == self.part else self.facts.groups, texts)
+
+    def _plainest(self, groups: list[Group], texts: set[str]) -> Caption:
+        """A bare list, for scenes whose things have names so long that adorned sentences do not fit."""
+        for opener, ordered in itertools.product((*OPENERS, ""), itertools.permutations(groups)):
+            start = [self._opener(opener, ordered[0])] if opener else []
+            caption = join([*start, *self._list([self._plain(group) for group in ordered])])
+            if WORDS[0] <= len(caption.text.split()) <= WORDS[1] and caption.text not in texts:
+                return caption
+        raise ValueError(f"no caption of at most {WORDS[1]} words for {[group.concept for group in groups]}")
 
     # ------------------------------------------------------------------------------------------------------ kinds of sentences
 
@@ -112,10 +120,14 @@ class Speaker:
             return self._open(groups[0]) + self._list([self._named(group, True) for group in groups])
         one, words, other = found
         rest = self._shuffled([group for group in self.facts.groups if group not in (one, other)])
-        first = [self._phrase(one), self._be(one), words, self._phrase(other)]
+        if not rest and self._chance(0.6):
+            return self._related(found)
+        known = self._chance(0.25)  # "the", as if the things had been spoken of before
+        first = [self._phrase(one, known), self._be(one), words, self._phrase(other, known)]
         if not rest:
-            return first if self._chance(0.4) else [*self._open(one), self._phrase(one), words, self._phrase(other), *self._ground()]
-        return [*first, ",", "and", "there", self._be(rest[0]), *self._list([self._named(group, self._chance(0.3)) for group in rest])]
+            return first
+        more = self._list([self._named(group, self._chance(0.3)) for group in rest])
+        return [*first, ",", *(["and", "there", self._be(rest[0])] if self._chance(0.7) else ["with"]), *more]
 
     def part(self) -> list[str | Phrase]:
         """Names some groups, never all."""
@@ -123,8 +135,7 @@ class Speaker:
         few = groups[: 1 + int(self.draw.integers(min(2, len(groups) - 1)))]
         found = self._relation() if len(groups) > 2 and len(few) > 1 else None
         if found and self._chance(0.7):
-            one, words, other = found
-            return [*self._open(one), self._phrase(one), words, self._phrase(other), *self._ground()]
+            return self._related(found)
         if len(few) == 1 and self._chance(0.35):
             return self._statement(few[0])
         return self._open(few[0]) + self._list([self._named(group, self._chance(0.4)) for group in few]) + self._ground()
@@ -135,14 +146,21 @@ class Speaker:
             return self._statement(self.facts.groups[0])
         return self.part() if self._chance(0.5) else self.relations()
 
+    def _related(self, found: tuple[Group, str, Group]) -> list[str | Phrase]:
+        """there is a dog behind a car"""
+        one, words, other = found
+        return [*self._open(one), self._phrase(one), words, self._phrase(other, self._chance(0.2)), *self._ground()]
+
     def _statement(self, group: Group) -> list[str | Phrase]:
-        """Says something of a group: "the dog is on the left", "the dogs are brown"."""
+        """Says something of a group: "the dog is on the left", "on the left there is a dog", "the dogs are brown"."""
         place = self.facts.place(group)
         if place and self._chance(0.6):
+            if self._chance(0.4):
+                return [place, "there", self._be(group), self._phrase(group)]
             return [self._phrase(group, definite=True), self._be(group), place]
         if group.color:
             return [Phrase(f"the {self._noun(group)}", group.members), self._be(group), self._color(group)]
-        return self._open(group) + [self._phrase(group)] + self._ground()
+        return [*self._open(group), self._phrase(group), *self._ground()]
 
     # ------------------------------------------------------------------------------------------------------------------ pieces
 
@@ -156,10 +174,10 @@ class Speaker:
         return [items[i] for i in self.draw.permutation(len(items))]
 
     def _relation(self) -> tuple[Group, str, Group] | None:
-        """Two groups and words between them. Sides are said half as often as they could be: a caption that says one forbids mirroring."""
+        """Two groups and words between them. Sides are said less often than they could be: a caption with one forbids mirroring."""
         found = self.facts.sayable
         aside = [relation for relation in found if relation[1] not in ("left", "right")]
-        if aside and self._chance(0.5):
+        if aside and self._chance(0.4):
             found = aside
         if not found:
             return None
@@ -193,14 +211,14 @@ class Speaker:
         noun = group.concept if group.single else group.plural
         return Phrase(f"{article(noun) if group.single else NUMBERS[len(group.members)]} {noun}", group.members)
 
-    def _phrase(self, group: Group, definite: bool | None = None) -> Phrase:
+    def _phrase(self, group: Group, definite: bool = False) -> Phrase:
         """a dog, the brown dog, two dogs, the two brown dogs"""
         words = self._noun(group)
         if group.color and self._chance(0.45):
             words = f"{self._color(group)} {words}"
         if not group.single:
             words = f"{NUMBERS[len(group.members)]} {words}"
-        if definite or (definite is None and self._chance(0.12)):
+        if definite:
             words = f"the {words}"
         elif group.single:
             words = f"{article(words)} {words}"

@@ -20,8 +20,8 @@ from semmim_mini.data.scene_splits import Catalogue
 GRID = 64  # px, for silhouettes
 COUNTS = {1: 0.10, 2: 0.33, 3: 0.34, 4: 0.23}  # share of scenes with so many objects; 2.7 on average
 AGAIN = 0.22  # chance that an object beyond the second repeats a concept, so that there is something to count
-SIDE = (0.30, 0.58)  # longest side, shares of the image side
-AREA = (0.095, 0.17)  # of the image that a silhouette should cover: flutes are drawn longer than balls
+SIDE = (0.30, 0.55)  # longest side, shares of the image side
+AREA = (0.085, 0.15)  # of the image that a silhouette should cover: flutes are drawn longer than balls
 OVERLAP = 0.4  # chance that an object is put in front of another on purpose
 HIDDEN = (0.17, 0.5)  # share of a thing that a thing placed in front of it on purpose covers
 TOUCH = 0.03  # share of a thing that may be covered by chance
@@ -85,7 +85,7 @@ def _pick(allowed: np.ndarray, draw: np.random.Generator) -> int:
 def _place_all(cutouts: tuple[Cutout, ...], draw: np.random.Generator):
     """Silhouettes (o, GRID, GRID) bool and poses, or None where the last object found no room."""
     silhouettes, poses = np.zeros((len(cutouts), GRID, GRID), bool), []
-    shrink = {1: 1.25, 2: 1.1, 3: 1.0, 4: 0.92}[len(cutouts)]  # a lonely thing may be larger
+    shrink = {1: 1.2, 2: 1.1, 3: 1.0, 4: 0.95}[len(cutouts)]  # a lonely thing may be larger
     for index, cutout in enumerate(cutouts):
         hide = [other.concept != cutout.concept for other in cutouts[:index]]  # half a duck behind a duck is not two ducks
         place = next(filter(None, (_place(cutout, silhouettes[:index], hide, shrink * 0.85**i, draw) for i in range(5))), None)
@@ -232,4 +232,4 @@ def _choose_background(cutouts: tuple[Cutout, ...], draw: np.random.Generator) -
     second = near[int(draw.integers(len(near) // 4, max(len(near) // 2, len(near) // 4 + 1)))]  # neither the same nor a garish contrast
     kind = list(KINDS)[int(np.searchsorted(np.cumsum(list(KINDS.values()))[:-1], draw.random()))]
     turn, scale = float(draw.uniform(0, 2 * math.pi)), float(draw.uniform(0.45, 0.7) if kind == "ground" else draw.integers(3, 7))
-    return Background(kind, tones[[first, second]], (words[first] if _sure()[first] else None), turn, scale, draw.random((5, 5)))
+    return Background(kind, tones[[first, second]], (str(words[first]) if _sure()[first] else None), turn, scale, draw.random((5, 5)))

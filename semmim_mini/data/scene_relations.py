@@ -78,8 +78,7 @@ class Facts:
 
     def holds(self, relation: str, one: Group, other: Group) -> bool:
         """True if `one` stands in the relation to `other`, each member to each."""
-        holds = self._object_relations
-        return all(relation in holds[i, j] for i in one.members for j in other.members)
+        return relation in self._held[one, other]
 
     def fails(self, relation: str, one: Group, other: Group) -> bool:
         """True if the relation certainly does not hold for any pair of members. Not the negation of `holds`."""
@@ -87,7 +86,7 @@ class Facts:
 
     def says(self, one: Group, other: Group) -> list[str]:
         """The relations of `one` to `other` that a person would choose to mention."""
-        return [relation for relation in OPPOSITE if self.holds(relation, one, other) and self._natural(relation, one, other)]
+        return [relation for relation in self._held[one, other] if self._natural(relation, one, other)]
 
     @cached_property
     def sayable(self) -> list[tuple[Group, str, Group]]:
@@ -95,9 +94,13 @@ class Facts:
         return [(g, relation, h) for g in self.groups for h in self.groups if g is not h for relation in self.says(g, h)]
 
     @cached_property
-    def _object_relations(self) -> dict[tuple[int, int], list[str]]:
-        pairs = [(i, j) for group in self.groups for i in group.members for j in range(len(self.centers)) if j not in group.members]
-        return {(i, j): [relation for relation in OPPOSITE if self._object_holds(relation, i, j)] for i, j in pairs}
+    def _held(self) -> dict[tuple[Group, Group], list[str]]:
+        """The relations that hold, worked out once: captions and questions ask for them again and again."""
+        held = {}
+        for one, other in ((g, h) for g in self.groups for h in self.groups if g is not h):
+            pairs = [(i, j) for i in one.members for j in other.members]
+            held[one, other] = [relation for relation in OPPOSITE if all(self._object_holds(relation, i, j) for i, j in pairs)]
+        return held
 
     def place(self, group: Group) -> str | None:
         """Where in the picture a group is, as one of nine phrases; None near a border between two."""
@@ -144,6 +147,4 @@ class Facts:
         if relation not in ("left", "right", "above", "below"):
             return True
         across = "above" if relation in ("left", "right") else "left"
-        return all(
-            self._ahead(relation, i, j) >= SLANT * abs(self._ahead(across, i, j)) for i in one.members for j in other.members
-        )
+        return all(self._ahead(relation, i, j) >= SLANT * abs(self._ahead(across, i, j)) for i in one.members for j in other.members)

@@ -12,7 +12,7 @@ Hashes are of names, so that adding a concept never moves another one's pairs fr
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -23,6 +23,7 @@ SPLITS = ("train", "val", "test", "test_pictures")
 HELD_OUT_SHARE = {"val": 0.1, "test": 0.1}  # of the pairs of concepts
 RESERVE_FROM = 3  # pictures: a concept with fewer keeps all of them for training
 FEWEST_CONCEPTS = 8
+MOST_WORDS = 3  # of a concept's name: four longer ones would not fit into a caption
 # Different words for what one could rightly call by the other's name; those that share a word ("car", "police car") are found by it.
 LOOKALIKES = (
     ("car", "taxi", "van", "police car", "racing car", "truck", "ambulance", "fire engine", "bus"),
@@ -69,7 +70,7 @@ def stable_share(*words: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-@lru_cache(maxsize=None)
+@cache
 def pair_split(one: str, other: str) -> str:
     """The split that owns an unordered pair of concepts: train, val or test. A concept with itself is training's."""
     if one == other:
@@ -127,6 +128,9 @@ def _concepts(cutouts: Sequence[Cutout], reserved: bool) -> tuple[Concept, ...]:
     grouped: dict[str, list[Cutout]] = {}
     for cutout in sorted(cutouts, key=lambda cutout: cutout.id):
         grouped.setdefault(cutout.concept, []).append(cutout)
+    for name, pictures in grouped.items():
+        if max(len(words.split()) for words in (name, pictures[0].plural)) > MOST_WORDS:
+            raise UserError(f"concept {name!r} has more than {MOST_WORDS} words; shorten it or its plural {pictures[0].plural!r}")
     kept = []
     for name, pictures in sorted(grouped.items()):
         back = min(pictures, key=lambda cutout: stable_share("picture", cutout.id)) if len(pictures) >= RESERVE_FROM else None

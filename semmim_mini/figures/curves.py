@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from semmim_mini.config import Config
-from semmim_mini.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, SMALL, Drawn, Sheet, styled
+from semmim_mini.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, SMALL, Drawn, Sheet, percent, styled
 from semmim_mini.instruments.collapse import codes_over_the_run
 from semmim_mini.objectives.matching import CHANCE
 from semmim_mini.training.schedules import TERMS
@@ -29,7 +29,11 @@ NAMES = {
     "caption": "Captioning",
 }
 COLUMNS, PANEL, GAP = 3, 1.75, 0.62  # panels a row; height of a panel and the space between rows, in inches
-WHITE_GROUND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+HEALTH_NOTE = (
+    "Dashed: bounds. A code of entropy ln k says nothing; a mean code at distance ln k from uniform is one code for everything. "
+    "Healthy: many codes in use, entropy between 0 and ln k, distance near 0."
+)
+BELOW = 0.95  # of chance: what is called below it
 
 
 @styled
@@ -48,15 +52,16 @@ def loss_curves(records: list[dict], config: Config, word_entropy: float | None 
     for term in terms:
         number[term] = _late(_course(records, lambda r, t=term: r["loss"].get(t))[1])
         number[f"{term}_chance"] = _late(_chance(term, records, config, word_entropy)[1])
-    below = sum(number[term] < number[f"{term}_chance"] for term in terms)
+    below = sum(number[term] < BELOW * number[f"{term}_chance"] for term in terms)
     sheet = Sheet(
-        f"Training losses: after {records[-1]['step'] + 1} steps {below} of {len(terms)} terms are below chance",
+        f"Training losses: after {records[-1]['step'] + 1} steps {below} of {len(terms)} terms are at least 5\u00a0% below chance",
         _rows(len(terms)),
-        f"Thin: every step. Thick: mean of {window} steps. Dashed: what a blind guesser pays. In the panel titles: mean of the last tenth, in nats."
+        f"Thin: every step. Thick: mean of {window} steps. Dashed: what a blind guesser pays. Dotted: the teacher's entropy, the best "
+        "there is. In the titles: mean of the last tenth, in nats."
         + (" Grey ground: the term is still off." if any(getattr(config.losses, t).start > 0 for t in terms) else ""),
     )
     for i, term in enumerate(terms):
-        axes = _panel(sheet, i, len(terms), f"{NAMES[term]}: {number[term]:.2f}", config.run.steps)
+        axes = _panel(sheet, i, len(terms), f"{NAMES[term]}: {_short(number[term])}", config.run.steps)
         _loss_panel(axes, term, records, config, word_entropy, window)
     return Drawn(sheet.figure, number)
 
@@ -65,47 +70,54 @@ def _loss_panel(axes: Axes, term: str, records: list[dict], config: Config, word
     steps, values = _course(records, lambda r: r["loss"].get(term))
     smooth = running_mean(values, window)
     label, chance = _chance(term, records, config, word_entropy)
-    lines = [chance, smooth, np.quantile(values, [0.02, 0.98])]
+    lines, ends = [chance, smooth, np.quantile(values, [0.02, 0.98])], [(_late(chance), f"{label}\n{_short(_late(chance))}", ORANGE)]
     axes.plot(steps, values, color=BLUE, linewidth=0.7, alpha=0.4)
     axes.plot(steps, smooth, color=BLUE, linewidth=2)
     axes.plot(steps, chance, color=ORANGE, linewidth=1.4, linestyle="--")
-    floor = _course(records, lambda r: r.get({"consensus": "cls_entropy", "mim": "patch_entropy"}.get(term, "")))
-    if len(floor[0]) and (term == "consensus" or config.losses.mim_target == "codes"):
+    floor = _floor(term, records, config)
+    if len(floor[0]):
         axes.plot(floor[0], running_mean(floor[1], window), color=GREEN, linewidth=1.4, linestyle=":")
         lines.append(floor[1][len(floor[1]) // 10 :])
-        _beside(axes, _late(floor[1]), "best: teacher's entropy", GREEN, "top")
+        ends.append((_late(floor[1]), f"best\n{_short(_late(floor[1]))}", GREEN))
     low, high = min(map(np.min, lines)), max(map(np.max, lines))
-    axes.set_ylim(low - 0.18 * (high - low), high + 0.18 * (high - low))
-    above = _late(smooth) <= _late(chance)
-    _beside(axes, _late(chance), f"{label} {_late(chance):.2f}", ORANGE, "bottom" if above else "top")
+    room = max(high - low, 1e-3)
+    axes.set_ylim(low - 0.08 * room, high + 0.16 * room)
     if (start := getattr(config.losses, term).start) > 0:
         axes.axvspan(0, start * config.run.steps, color=PALE, linewidth=0)
     if term == "mim":
         _mark_masks(axes, records, config)
+    label_ends(axes, ends)
+
+
+def _floor(term: str, records: list[dict], config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Course of the teacher's entropy, which a perfect student would pay; empty for terms that know no such bound."""
+    names = {"consensus": "cls_entropy"} | ({"mim": "patch_entropy"} if config.losses.mim_target == "codes" else {})
+    return _course(records, lambda r: r.get(names.get(term, "")))
 
 
 def _mark_masks(axes: Axes, records: list[dict], config: Config) -> None:
-    """Where random masks end."""
-    changed = [r["step"] for r, before in zip(records[1:], records[:-1], strict=True) if before.get("random_mask") and not r.get("random_mask")]
+    """A line where random masks end and the configured ones begin."""
+    random = [r["step"] for r in records if r.get("random_mask")]
+    changed = [random[-1] + 1] if random and random[-1] < records[-1]["step"] else []
     if changed and config.masking.strategy != "random":
         axes.axvline(changed[0], color=GREY, linewidth=1)
-        # The label stands on the roomier side of its line.
-        late = changed[0] > 0.5 * config.run.steps
+        early = changed[0] < 0.5 * config.run.steps  # the label stands on the roomier side of its line
+        guided = "guided" if config.masking.strategy.startswith("text") else config.masking.strategy
         axes.text(
-            changed[0], 0.98, " random masks end " if late else " random masks end", transform=axes.get_xaxis_transform(), fontsize=SMALL,
-            color=GREY, va="top", ha="right" if late else "left", bbox=WHITE_GROUND,
+            changed[0], 0.98, f" {guided} masks" if early else "random masks ", transform=axes.get_xaxis_transform(), fontsize=SMALL,
+            color=GREY, va="top", ha="left" if early else "right",
         )  # fmt: skip
 
 
 def _chance(term: str, records: list[dict], config: Config, word_entropy: float | None) -> tuple[str, np.ndarray]:
     """What the line is called, and its height at every step that has the term."""
     keys = np.array([r.get("itc_keys", config.data.batch_size) for r in records if term in r["loss"]], dtype=float)
-    words = ("word frequencies:", word_entropy) if word_entropy else ("ln vocabulary =", math.log(config.data.vocab_size))
+    words = ("unigram", word_entropy) if word_entropy else ("ln vocab.", math.log(config.data.vocab_size))
     k, losses = math.log(config.space.prototypes), config.losses
-    mim = {"codes": ("ln k =", k), "pixels": ("chance:", 1.0), "tokens": ("ln tokens =", math.log(losses.patch_tokens))}
+    mim = {"codes": ("ln k", k), "pixels": ("chance", 1.0), "tokens": ("ln tokens", math.log(losses.patch_tokens))}
     if term == "itc":
-        return "ln keys =", np.log(keys)
-    label, height = {"itm": ("chance:", CHANCE), "consensus": ("ln k =", k), "mim": mim[losses.mim_target]}.get(term, words)
+        return "ln keys", np.log(keys)
+    label, height = {"itm": ("chance", CHANCE), "consensus": ("ln k", k), "mim": mim[losses.mim_target]}.get(term, words)
     return label, np.full(len(keys), height)
 
 
@@ -125,7 +137,7 @@ def health_curves(records: list[dict], config: Config) -> Drawn:
         "waiting_share": waiting / seconds if seconds else 0.0,
     }
     panels = [panel for panel in _health_panels(config, number) if any(any(n in r for n in panel["lines"]) for r in records)]
-    sheet = Sheet(_health_title(number, config), _rows(len(panels)), f"Thin: every step. Thick: mean of {_window(len(records))} steps.")
+    sheet = Sheet(_health_title(number, config), _rows(len(panels)), HEALTH_NOTE)
     for i, panel in enumerate(panels):
         axes = _panel(sheet, i, len(panels), panel["title"], config.run.steps)
         _health_panel(axes, records, panel)
@@ -134,29 +146,29 @@ def health_curves(records: list[dict], config: Config) -> Drawn:
 
 def _health_title(number: dict, config: Config) -> str:
     codes = [
-        f"{name} {number[f'{key}_codes_per_batch_early']:.0f} → {number[f'{key}_codes_per_batch_late']:.0f}"
+        f"{name} {number[f'{key}_codes_per_batch_early']:.0f}\u00a0→\u00a0{number[f'{key}_codes_per_batch_late']:.0f}"
         for key, name in (("patch", "patches"), ("cls", "[CLS]"))
         if f"{key}_codes_per_batch_late" in number
     ]
     if not codes:
         return f"Health of the run: {number['images_per_second_median']:.0f} images per second"
-    return f"Health of the run: of {config.space.prototypes} codes in use per batch, early → late: {', '.join(codes)}"
+    return f"Codes in use per batch, early → late: {', '.join(codes)} of {config.space.prototypes}"
 
 
 def _health_panels(config: Config, number: dict) -> list[dict]:
     k, both = config.space.prototypes, ("patches", "[CLS]")
     return [
         {"title": "Codes in use per batch", "lines": dict(zip(("patch_prototypes_used", "cls_prototypes_used"), both, strict=True)),
-         "bound": (k, f"k = {k}"), "floor": 0},
+         "bound": (k, f"k\n{k}"), "floor": 0},
         {"title": "Entropy of one code (nats)", "lines": dict(zip(("patch_entropy", "cls_entropy"), both, strict=True)),
-         "bound": (math.log(k), f"ln k = {math.log(k):.2f}: says nothing"), "floor": 0},
+         "bound": (math.log(k), f"ln k\n{math.log(k):.2f}"), "floor": 0},
         {"title": "Mean code, KL to uniform", "lines": dict(zip(("patch_kl_to_uniform", "cls_kl_to_uniform"), both, strict=True)),
-         "bound": (math.log(k), f"ln k = {math.log(k):.2f}: one for all"), "floor": 0},
+         "bound": (math.log(k), f"ln k\n{math.log(k):.2f}"), "floor": 0},
         {"title": f"Gradient norm: median {number['grad_norm_median']:.1f}", "lines": {"grad_norm": ""}, "log": True,
-         "bound": (config.optim.clip, f"clipped above {config.optim.clip:g}")},
+         "bound": (config.optim.clip, f"clipped\nabove {config.optim.clip:g}")},
         {"title": f"Images per second: {number['images_per_second_median']:.0f}", "lines": {"images_per_second": ""}, "floor": 0},
-        {"title": f"Waiting for data: {number['waiting_share']:.1%}", "lines": {"seconds_waiting_for_data": ""}, "floor": 0,
-         "per": "seconds", "bound": (1.0, "all of the time")},
+        {"title": f"Waiting for data: {percent(number['waiting_share'])}", "lines": {"seconds_waiting_for_data": ""}, "floor": 0,
+         "per": "seconds", "bound": (1.0, "all of\nthe time")},
     ]  # fmt: skip
 
 
@@ -176,19 +188,25 @@ def _health_panel(axes: Axes, records: list[dict], panel: dict) -> None:
     if "bound" in panel:
         height, label = panel["bound"]
         axes.axhline(height, color=ORANGE, linewidth=1.4, linestyle="--")
-        _beside(axes, height, label, ORANGE, "bottom")
+        ends.append((height, label, ORANGE))
     low, high = axes.get_ylim()
-    axes.set_ylim(panel.get("floor", low), high * 1.5 if panel.get("log") else high + 0.14 * (high - low))
+    axes.set_ylim(panel.get("floor", low / 1.5), high * 1.5 if panel.get("log") else high + 0.14 * (high - low))
     label_ends(axes, [end for end in ends if end[1]])
 
 
-def label_ends(axes: Axes, ends: list[tuple[float, str, str]], apart: float = 0.12) -> None:
+def label_ends(axes: Axes, ends: list[tuple[float, str, str]], apart: float = 0.1) -> None:
     """Names of lines at their right ends, pushed apart where they would collide (`apart` is a share of the axes' height)."""
-    to_share = axes.transData + axes.transAxes.inverted()
-    last = -math.inf
-    for height, text, colour in sorted(ends):
-        last = max(last + apart, to_share.transform((axes.get_xlim()[0] or 1, height))[1])
-        axes.text(1.01, last, text, transform=axes.transAxes, color=colour, fontsize=SMALL, va="center")
+    if not ends:
+        return
+    ends = sorted(ends)
+    places = [axes.transAxes.inverted().transform(axes.transData.transform((1, height)))[1] for height, _, _ in ends]
+    spread = places[:1]
+    for (_, before, _), (_, text, _), place in zip(ends, ends[1:], places[1:], strict=False):
+        lines = (before.count("\n") + text.count("\n") + 2) / 2
+        spread.append(max(place, spread[-1] + apart * lines))
+    places = np.array(spread) - np.mean(np.array(spread) - places)  # as many moved down as up
+    for place, (_, text, colour) in zip(places, ends, strict=True):
+        axes.text(1.02, place, text, transform=axes.transAxes, color=colour, fontsize=SMALL, va="center", linespacing=1.05)
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -212,23 +230,18 @@ def _late(values: np.ndarray) -> float:
     return float(np.mean(values[-max(1, len(values) // 10) :]))
 
 
-def _beside(axes: Axes, height: float, text: str, colour: str, side: str) -> None:
-    """A label on its line, at the right end, on one side of it."""
-    shift = {"bottom": 2, "top": -2}[side]
-    axes.annotate(
-        text, (1, height), (-1, shift), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
-        color=colour, fontsize=SMALL, ha="right", va=side, bbox=WHITE_GROUND,
-    )  # fmt: skip
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
 def _rows(panels: int) -> float:
-    return math.ceil(panels / COLUMNS) * (PANEL + GAP)
+    return math.ceil(panels / COLUMNS) * (PANEL + GAP) + 0.06
 
 
-def _panel(sheet: Sheet, i: int, panels: int, title: str, steps: int) -> Axes:
+def _panel(sheet: Sheet, i: int, panels: int, title: str, steps: int, width: float = 1.9) -> Axes:
     row, column = divmod(i, COLUMNS)
-    axes = sheet.axes(0.55 + 2.97 * column, 0.28 + row * (PANEL + GAP), 2.0 + 0.0, PANEL)
-    axes.set_title(title, pad=5, color=INK, x=-0.16)
+    axes = sheet.axes(0.5 + 2.97 * column, 0.28 + row * (PANEL + GAP), width, PANEL)
+    axes.set_title(title, pad=6, color=INK, x=-0.32 / width)
     axes.set_xlim(0, max(steps, 1))
     axes.locator_params(axis="x", nbins=5, integer=True)
     if i + COLUMNS >= panels:

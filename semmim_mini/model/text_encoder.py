@@ -104,7 +104,7 @@ class CaptionDecoder(nn.Module):
         bert = bert_config(config, vocab_size, config.decoder_depth, max_length, **as_decoder)
         self.bert = BertModel(bert, add_pooling_layer=False)
         self.head = BertOnlyMLMHead(bert)
-        self.head.predictions.decoder.weight = self.bert.embeddings.word_embeddings.weight
+        _tie(self.head, self.bert)
         self.image_map = nn.Linear(image_width, config.width) if image_width != config.width else nn.Identity()
 
     def forward(
@@ -126,10 +126,16 @@ class WordHead(nn.Module):
         super().__init__()
         self.head = BertOnlyMLMHead(text_encoder.bert.config)
         self.head.apply(_init_bert)
-        self.head.predictions.decoder.weight = text_encoder.bert.embeddings.word_embeddings.weight
+        _tie(self.head, text_encoder.bert)
 
     def forward(self, features: Float[Tensor, "masked d"]) -> Float[Tensor, "masked vocab"]:
         return self.head(features)
+
+
+def _tie(head: BertOnlyMLMHead, bert: BertModel) -> None:
+    """Output weights are the word embeddings; and the head's two biases are one, or one would never be trained."""
+    head.predictions.decoder.weight = bert.embeddings.word_embeddings.weight
+    head.predictions.bias = head.predictions.decoder.bias
 
 
 def _init_bert(module: nn.Module) -> None:

@@ -144,12 +144,15 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoin
         raise UserError(f"{path} is damaged or missing: {error}; resume from another checkpoint") from error
     for name, value in tensors.items():
         parameter_name, key = name.rsplit("|", 1)
+        if parameter_name not in parameters:
+            raise UserError(f"{path} does not fit this configuration: it holds {parameter_name}; resume from another checkpoint")
         parameter = parameters[parameter_name]
         optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
 
 
 def _remove_unreferenced(home: Path) -> None:
+    """Folders that no pointer names, and what killed processes left half-written."""
     keep = {read_pointer(home.parent, which) for which in ("last", "best")}
-    for folder in home.glob("step-*"):
+    for folder in (*home.glob("step-*"), *home.glob(".step-*.tmp")):
         if folder.name not in keep:
             shutil.rmtree(folder, ignore_errors=True)

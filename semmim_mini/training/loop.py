@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from semmim_mini.config import Config, to_yaml
@@ -28,7 +29,7 @@ from semmim_mini.errors import UserError
 from semmim_mini.model.pretrained import load_pretrained_text
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.tasks.retrieval import evaluate_retrieval
-from semmim_mini.training import checkpoint
+from semmim_mini.training import checkpoint, processes
 from semmim_mini.training.logbook import Logbook
 from semmim_mini.training.optimizer import build_optimizer, set_rate
 from semmim_mini.training.precision import choose_precision
@@ -67,7 +68,10 @@ class Pretraining:
         self.resumed = self._claim_folder(resume)
         precision, self.precision_reason = choose_precision(config.run.precision, "cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision
+        AcceleratorState._reset_state()  # else a second run in one process (a notebook) could not choose another precision
         self.accelerator = Accelerator(
+            # Said outright, because several processes without a GPU would otherwise train side by side, each alone.
+            cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
             mixed_precision="no" if precision == "fp32" else precision,
             # Terms join during a run, so the set of parameters that receive gradients changes.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
@@ -128,17 +132,16 @@ class Pretraining:
     def run(self, until: int | None = None) -> Finished:
         """Train up to step `until` (default: all steps); saves at the end, at intervals and when interrupted."""
         config, until = self.config, min(until or self.config.run.steps, self.config.run.steps)
+        loader = self._loader(until)  # may object to the data: before anything is written
         if self.main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_text(self.folder / "config.yaml", to_yaml(config))
-            self.tokenizer.save_pretrained(str(self.folder / "tokenizer"))
+            self._open_folder()
         log = Logbook(self.folder, config.run.steps, self.start, config.run.log_every, quiet=not self.main)
         began, step = time.perf_counter(), self.start
         with ExitStack() as stack:
             stack.callback(log.close)
             stack.enter_context(_graceful_stop(self))
             waited = time.perf_counter()
-            for batch in self._loader(until):
+            for batch in loader:
                 waiting = time.perf_counter() - waited
                 record = self._one_step(batch.to(self.accelerator.device), step)
                 step += 1
@@ -146,6 +149,7 @@ class Pretraining:
                 record |= {"seconds": elapsed, "seconds_waiting_for_data": waiting, "images_per_second": config.data.batch_size / elapsed}
                 log.step(record)
                 self._count_skipped(batch.skipped, log)
+                self._agree_on_stopping()
                 best = step % config.run.eval_every == 0 and self._validate(step, log)
                 if step % config.run.save_every == 0 or step == until or self.stop_requested or best:
                     self._save(step, best)
@@ -163,6 +167,25 @@ class Pretraining:
             device=_device_name(self.accelerator.device),
             precision=self.precision,
         )
+
+    def _open_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
+            self.tokenizer.save_pretrained(str(self.folder / "tokenizer"))
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror or error}; choose another --out") from error
+
+    def _agree_on_stopping(self) -> None:
+        """A signal reaches processes at different steps; all must stop after the same one, or some would wait for ever."""
+        if processes.world() > 1:
+            asked = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
+            self.stop_requested = processes.total(asked).item() > 0
+
+    def close(self) -> None:
+        """Leave the group of processes: what follows (report, figures) is the main process's alone."""
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
     def _loader(self, until: int) -> PretrainLoader:
         data = self.config.data
@@ -262,10 +285,11 @@ def _require_finite(output: StepOutput, step: int) -> None:
 
 
 def _record(step: int, outputs: list[StepOutput], plan: Plan, norm: float) -> dict:
-    """One line of metrics.jsonl; all numbers leave the device in one transfer."""
+    """One line of metrics.jsonl, means over processes; all numbers leave the device in one transfer."""
+    device = next(iter(outputs[0].losses.values())).device if outputs[0].losses else torch.device("cpu")
     names = [(group, name) for group in ("losses", "metrics") for name in getattr(outputs[0], group)]
-    values = [torch.stack([getattr(o, group)[name].detach().float().cpu() for o in outputs]).mean() for group, name in names]
-    numbers = dict(zip(names, torch.stack(values).tolist(), strict=True)) if values else {}
+    values = [torch.stack([getattr(o, group)[name].detach().float().to(device) for o in outputs]).mean() for group, name in names]
+    numbers = dict(zip(names, processes.average(torch.stack(values)).tolist(), strict=True)) if values else {}
     return {
         "step": step,
         "loss": {name: value for (group, name), value in numbers.items() if group == "losses"},

@@ -44,7 +44,8 @@ def prepare_step(model: SemMIM, batch, step: int) -> None:
 @torch.no_grad()
 def place_prototypes(model: SemMIM, images: Tensor) -> None:
     """k-means on where the student's patches and [CLS] of this batch land [C]; the teacher gets the same prototypes."""
-    tokens = model.student.image(rearrange(images, "v b c h w -> (v b) c h w"))
+    # Images first: so ordered, the slices of several processes make up the batch of one, row by row, and k-means agrees.
+    tokens = model.student.image(rearrange(images, "v b c h w -> (b v) c h w"))
     for student, teacher in zip(model.student.space.heads(), model.teacher.space.heads(), strict=True):
         directions = processes.gather(rearrange(student.direction(tokens), "b s z -> (b s) z").contiguous())
         student.prototypes.copy_(kmeans_prototypes(directions, len(student.prototypes)))

@@ -212,7 +212,7 @@ class SemMIMStep(nn.Module):
             hidden = batch.mlm_labels != IGNORE
             logits = self.model.mlm_head(fused[:, : hidden.shape[1]][hidden])
             out.losses["mlm"] = mlm_loss(logits, batch.mlm_labels[hidden], processes.common_mean)
-            out.metrics["mlm_accuracy"] = (logits.argmax(dim=1) == batch.mlm_labels[hidden]).float().mean()
+            out.metrics["mlm_accuracy"] = mim.plain_mean((logits.argmax(dim=1) == batch.mlm_labels[hidden]).float())
 
     def matching_pairs(self, image, text, batch, similarity, hardness: float, draw: torch.Generator) -> tuple:
         """The true pairs, each image with a wrong text, each text with a wrong image. Rows without any candidate are left out."""
@@ -327,11 +327,11 @@ class SemMIMStep(nn.Module):
 
 def describe(target: Tensor, name: str) -> dict[str, Tensor]:
     """Collapse instruments of teacher codes (rows, k): entropy of one code, KL of their mean to uniform, prototypes in use."""
-    mean = processes.average(target.mean(dim=0)).clamp_min(1e-12)
+    mean = processes.average(target.sum(dim=0) / max(len(target), 1)).clamp_min(1e-12)
     used = processes.total(torch.bincount(target.argmax(dim=-1), minlength=target.shape[-1])) > 0
     spread = (target * target.clamp_min(1e-12).log()).sum(dim=-1)
     return {
-        f"{name}_entropy": processes.average(-spread.mean()),
+        f"{name}_entropy": processes.average(-mim.plain_mean(spread)),
         f"{name}_kl_to_uniform": (mean * (mean * len(mean)).log()).sum(),
         f"{name}_prototypes_used": used.sum().float(),
     }

@@ -256,7 +256,7 @@ def test_a_picture_without_a_caption_counts_as_bad(flickr):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "folder", "gone"])
-def test_an_unreadable_picture_gives_way_to_the_next_good_one(flickr, damage):
+def test_an_unreadable_picture_gives_way_to_the_next_good_one(flickr, damage, caplog):
     pairs = Flickr8kPairs(flickr, "train", max_bad_share=0.5)
     path = flickr / "Images" / NAMES[1]
     content = path.read_bytes()
@@ -268,7 +268,15 @@ def test_an_unreadable_picture_gives_way_to_the_next_good_one(flickr, damage):
     for _ in range(2):  # the second time without opening it again
         pair, passed = pairs.read(0)
         assert pair.name == NAMES[0] and passed == [NAMES[1]] and pair.captions == pairs.captions(1)
-    assert pairs.read(1)[1] == [] and list(pairs.unreadable) == [0]
+    assert pairs.read(1)[1] == [] and list(pairs.unreadable) == [0] and len(caplog.records) == 1
+
+
+def test_after_the_last_picture_comes_the_first(flickr):
+    pairs = Flickr8kPairs(flickr, "train", max_bad_share=0.5)
+    (flickr / "Images" / NAMES[0]).write_bytes(b"")
+    assert pairs[1].name == NAMES[1] and pairs[-2].name == NAMES[1]
+    with pytest.raises(IndexError):
+        pairs[2]
 
 
 def test_too_many_unreadable_pictures_end_the_run(flickr):

@@ -102,6 +102,12 @@ def test_spans_mark_the_tokens_that_name_an_object(tokenizer):
     assert len(token_mask_of_spans(tokenizer, caption, [(15, 18)], 4)) == 4  # the cat is cut off
 
 
+def test_a_token_that_only_touches_a_span_is_not_marked(tokenizer):
+    assert tokenizer.tokenize("dogs#cat#dogs") == ["dogs", "[UNK]", "cat", "[UNK]", "dogs"]
+    named = token_mask_of_spans(tokenizer, "dogs#cat#dogs", [(5, 8)], 24)
+    assert named.tolist() == [False, False, False, True, False, False, False]
+
+
 def test_a_word_in_pieces_is_marked_whole(tokenizer):
     pieces = tokenizer.tokenize("chairstreet")
     assert len(pieces) > 1

@@ -1,4 +1,4 @@
-"""The image encoder: equal to timm's and transformers' without text, and with text as isolated as each setting promises."""
+"""The image encoder: equal to timm's and transformers' without text; with text, isolated as each setting promises."""
 
 import pytest
 import torch
@@ -26,8 +26,9 @@ def encoder(tiny):
     return make
 
 
-def words_of(b: int = 2, l: int = 5):
-    return torch.randn(b, l, TEXT_WIDTH), torch.arange(l) < torch.tensor([[5], [3]])[:b]
+def words_of():
+    """Two captions of five and three tokens: features and which of them are words."""
+    return torch.randn(2, 5, TEXT_WIDTH), torch.arange(5) < torch.tensor([[5], [3]])
 
 
 # Equal to trusted implementations -------------------------------------------------------------------------------------
@@ -40,7 +41,8 @@ def timm_weights(encoder: ImageEncoder) -> dict:
         **{f"patch_embed.proj.{k}": v for k, v in encoder.patchify.state_dict().items()},
         **{f"norm.{k}": v for k, v in encoder.norm.state_dict().items()},
     }
-    names = {"norm_attention": "norm1", "attention.qkv": "attn.qkv", "attention.out": "attn.proj", "norm_mlp": "norm2", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
+    names = {"norm_attention": "norm1", "attention.qkv": "attn.qkv", "attention.out": "attn.proj"}
+    names |= {"norm_mlp": "norm2", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
     for i, layer in enumerate(encoder.layers):
         for ours, theirs in names.items():
             weights |= {f"blocks.{i}.{theirs}.{k}": v for k, v in layer.get_submodule(ours).state_dict().items()}
@@ -62,7 +64,8 @@ def transformers_weights(encoder: ImageEncoder) -> dict:
         **{f"embeddings.patch_embeddings.projection.{k}": v for k, v in encoder.patchify.state_dict().items()},
         **{f"layernorm.{k}": v for k, v in encoder.norm.state_dict().items()},
     }
-    names = {"norm_attention": "layernorm_before", "attention.out": "attention.o_proj", "norm_mlp": "layernorm_after", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
+    names = {"norm_attention": "layernorm_before", "attention.out": "attention.o_proj"}
+    names |= {"norm_mlp": "layernorm_after", "mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
     for i, layer in enumerate(encoder.layers):
         for ours, theirs in names.items():
             weights |= {f"layers.{i}.{theirs}.{k}": v for k, v in layer.get_submodule(ours).state_dict().items()}
@@ -76,7 +79,9 @@ def test_equals_transformers_vit(encoder):
     from transformers import ViTConfig, ViTModel
 
     ours, images = encoder(), torch.randn(2, 3, 16, 16)
-    shape = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8)
+    shape = dict(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8
+    )
     theirs = ViTModel(ViTConfig(**shape, layer_norm_eps=1e-6), add_pooling_layer=False).eval()
     if not {*transformers_weights(ours)} <= {*theirs.state_dict()}:
         pytest.skip("this version of transformers names the weights of its ViT otherwise")
@@ -179,7 +184,10 @@ def test_padding_of_the_caption_has_no_influence(encoder):
     net, images, (tokens, words) = encoder(), torch.randn(2, 3, 16, 16), words_of()
     garbage = torch.where(words[..., None], tokens, 99.0)
     assert torch.equal(net(images, text=net.read(tokens, words)), net(images, text=net.read(garbage, words)))
-    longer = torch.cat([tokens, torch.randn(2, 3, TEXT_WIDTH)], dim=1), torch.cat([words, torch.zeros(2, 3).bool()], dim=1)
+    longer = (
+        torch.cat([tokens, torch.randn(2, 3, TEXT_WIDTH)], dim=1),
+        torch.cat([words, torch.zeros(2, 3).bool()], dim=1),
+    )
     torch.testing.assert_close(net(images, text=net.read(*longer)), net(images, text=net.read(tokens, words)))
 
 
@@ -203,9 +211,13 @@ def test_the_text_query_meets_the_patch_keys_of_layer_m(encoder):
     trunk, layer = net.trunk(images), net.layers[1]
     query, keys = net.text_query(trunk, text_cls)
     assert query.shape == (2, 2, 1, 8) and keys.shape == (2, 2, 4, 8)
-    third = rearrange(layer.attention.qkv(layer.norm_attention(net.text_map(text_cls))), "b (three h c) -> three b h c", three=3, h=2)
+    third = rearrange(
+        layer.attention.qkv(layer.norm_attention(net.text_map(text_cls))), "b (three h c) -> three b h c", three=3, h=2
+    )
     torch.testing.assert_close(query[:, :, 0], third[0])
-    everything = layer.attention.weights(layer.norm_attention(trunk))  # with [CLS]; its ratios among patches are the keys'
+    everything = layer.attention.weights(
+        layer.norm_attention(trunk)
+    )  # with [CLS]; its ratios among patches are the keys'
     cls_query = layer.attention.project(layer.norm_attention(trunk))[0][:, :, :1]
     patches = everything[:, :, :1, 1:] / everything[:, :, :1, 1:].sum(dim=-1, keepdim=True)
     torch.testing.assert_close(attention_weights(cls_query, keys), patches)

@@ -8,9 +8,10 @@ from einops import rearrange
 from semmim_mini.model.layers import Attention, GatedTextAttention, Layer, TextForImage, attention_weights
 
 
-def some_text(b: int = 3, l: int = 5, width: int = 16, hide_from_cls: bool = False) -> TextForImage:
-    words = torch.arange(l) < torch.tensor([5, 3, 1])[:b, None]
-    return TextForImage(torch.randn(b, l, width), words, hide_from_cls)
+def some_text(hide_from_cls: bool = False) -> TextForImage:
+    """Three captions of five, three and one token, of width 16."""
+    words = torch.arange(5) < torch.tensor([[5], [3], [1]])
+    return TextForImage(torch.randn(3, 5, 16), words, hide_from_cls)
 
 
 def test_attention_weights_by_hand():

@@ -28,7 +28,9 @@ def test_the_first_layers_become_the_text_encoder(bert, make_model, make_batch):
     model = make_model("text.depth=2").eval()
     load_pretrained_text(model, folder)
     batch = make_batch(model.config)
-    theirs = source(batch.input_ids, attention_mask=batch.attention_mask.long(), output_hidden_states=True).hidden_states[2]
+    theirs = source(
+        batch.input_ids, attention_mask=batch.attention_mask.long(), output_hidden_states=True
+    ).hidden_states[2]
     words = batch.attention_mask
     for encoders in (model.student, model.teacher):
         ours = encoders.text(batch.input_ids, words)
@@ -90,6 +92,6 @@ def test_nothing_loadable_is_said_in_one_line(bert, tmp_path, make_model, damage
         weights.write_bytes(weights.read_bytes()[:200])
     elif damage == "empty folder":
         folder.mkdir()
-    with pytest.raises(UserError, match="text.pretrained=.*cannot be loaded") as caught:
+    with pytest.raises(UserError, match=r"text.pretrained=.*cannot be loaded") as caught:
         load_pretrained_text(make_model(), str(folder))
     assert "\n" not in str(caught.value)

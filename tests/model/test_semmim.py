@@ -81,12 +81,16 @@ def test_memory_starts_empty_and_shows_written_places_only(make_model):
     assert memory.pairs()[2].tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 11])
-def test_memory_keeps_the_newest_of_batches_of_any_size(make_model, size):
+@pytest.mark.parametrize(
+    "sizes",
+    [[1] * 12, [2] * 7, [3] * 5, [4] * 4, [5] * 3, [7] * 3, [7, 2, 1, 2, 11, 3, 4, 1], [2, 6, 1, 1, 3]],
+    ids=str,
+)
+def test_memory_keeps_the_newest_of_batches_of_any_size(make_model, sizes):
     memory = make_model("losses.queue=5", "teacher.cls_queue=5").memory
     written = []
-    for start in range(0, 40, size):
-        numbers = list(range(start, start + size))
+    for size in sizes:
+        numbers = list(range(len(written), len(written) + size))
         memory.add_pairs(*rows(*numbers))
         memory.add_directions(rows(*numbers)[0][:, :8])
         written += numbers

@@ -35,8 +35,9 @@ def decoder(config):
     return loud(CaptionDecoder(config, VOCAB, IMAGE_WIDTH, 8))
 
 
-def some_words(b: int = 2, l: int = 6):
-    return torch.randint(5, VOCAB, (b, l)), torch.arange(l) < torch.tensor([[6], [4]])[:b]
+def some_words(b: int = 2):
+    """Ids of captions of six and four tokens, and which of them are words."""
+    return torch.randint(5, VOCAB, (b, 6)), torch.arange(6) < torch.tensor([[6], [4]])[:b]
 
 
 def test_the_additive_mask():
@@ -69,7 +70,11 @@ def test_text_features_read_both_ways(config):
 def naive_attention(block, x, context, words=None):
     """One post-norm attention block of BERT, written out with the weights of `block`."""
     project = lambda linear, y: rearrange(linear(y), "b n (h c) -> b h n c", h=2)  # noqa: E731
-    query, key, value = project(block.self.query, x), project(block.self.key, context), project(block.self.value, context)
+    query, key, value = (
+        project(block.self.query, x),
+        project(block.self.key, context),
+        project(block.self.value, context),
+    )
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if words is not None:
         scores = scores.masked_fill(~words[:, None, None, :], float("-inf"))
@@ -126,7 +131,9 @@ def test_attention_to_patches_is_the_attention_in_use(fusion):
     # The first layer's, written out from its own weights; with the column of [CLS], rows sum to one.
     block, mapped = fusion.encoder.layer[0].crossattention.self, fusion.image_map(image)
     x = naive_attention(fusion.encoder.layer[0].attention, text, text, words)
-    query, key = (rearrange(linear(y), "b n (h c) -> b h n c", h=2) for linear, y in ((block.query, x), (block.key, mapped)))
+    query, key = (
+        rearrange(linear(y), "b n (h c) -> b h n c", h=2) for linear, y in ((block.query, x), (block.key, mapped))
+    )
     expected = (query @ key.transpose(-1, -2) / math.sqrt(6)).softmax(dim=-1)
     torch.testing.assert_close(weights[0], expected[..., 1:], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights[0].sum(dim=-1) + expected[..., 0], torch.ones(2, 2, 6))

@@ -70,7 +70,7 @@ def test_half_precision_logits_are_scored_in_fp32():
 
 
 def test_one_view_is_refused_with_the_remedy():
-    with pytest.raises(ValueError, match="at least 2 views, got 1.*two augmented views"):
+    with pytest.raises(ValueError, match=r"at least 2 views, got 1.*two augmented views"):
         consensus_loss(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8))
 
 

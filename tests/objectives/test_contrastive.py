@@ -74,8 +74,18 @@ def test_soft_targets_by_hand():
     # The teacher's belief is softmax(1, 0) = (p, 1 − p); the target 0.4 · belief + 0.6 · truth.
     p = math.e / (math.e + 1)
     eye = torch.eye(2)
-    loss = plain(eye, eye, alpha=0.4, teacher_image=eye, teacher_text=eye, teacher_image_keys=eye, teacher_text_keys=eye)
+    loss = plain(
+        eye, eye, alpha=0.4, teacher_image=eye, teacher_text=eye, teacher_image_keys=eye, teacher_text_keys=eye
+    )
     assert loss == pytest.approx(LSE - (0.4 * p + 0.6))
+
+
+def test_the_teachers_belief_has_the_same_temperature():
+    # At τ = 0.5 and α = 1 belief and logits are both softmax(2, 0): the loss is the entropy of that.
+    eye, ids = torch.eye(2), torch.arange(2)
+    p = math.exp(2) / (math.exp(2) + 1)
+    loss = itc_loss(*[eye] * 4, ids, ids, 0.5, 1.0, *[eye] * 4)
+    assert loss.item() == pytest.approx(-p * math.log(p) - (1 - p) * math.log(1 - p))
 
 
 def test_the_teacher_of_each_direction_is_its_own():

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from semmim_mini.objectives.masked_image import code_loss, nearest_token, patch_pixels, pixel_loss, plain_mean, token_loss
+from semmim_mini.objectives.masked_image import (
+    code_loss,
+    nearest_token,
+    patch_pixels,
+    pixel_loss,
+    plain_mean,
+    token_loss,
+)
 from semmim_mini.objectives.targets import centred_targets
 
 
@@ -59,7 +66,8 @@ def test_token_loss_by_hand():
 
 def test_without_masked_patches_the_loss_is_zero_and_still_has_a_gradient():
     student = torch.randn(0, 8, requires_grad=True)
-    for loss in (code_loss(student, torch.zeros(0, 8)), pixel_loss(student, torch.zeros(0, 8)), token_loss(student, torch.zeros(0).long())):
+    nothing = torch.zeros(0, 8)
+    for loss in (code_loss(student, nothing), pixel_loss(student, nothing), token_loss(student, torch.zeros(0).long())):
         assert loss.item() == 0 and loss.requires_grad
     assert plain_mean(torch.zeros(0)) == 0
 

@@ -17,7 +17,9 @@ from semmim_mini.objectives.masking import (
 # How many ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "ratio", "count"), [(10, 0.3, 3), (100, 0.29, 29), (64, 0.3, 19), (196, 0.4, 78), (7, 1.0, 7)])
+@pytest.mark.parametrize(
+    ("n", "ratio", "count"), [(10, 0.3, 3), (100, 0.29, 29), (64, 0.3, 19), (196, 0.4, 78), (7, 1.0, 7)]
+)
 def test_exactly_floor_of_r_times_n(n, ratio, count):
     # 0.3 · 10 and 0.29 · 100 fall just short of 3 and 29 in binary.
     assert mask_counts(n, (ratio, ratio), 1.0, torch.rand(5, 2)).tolist() == [count] * 5
@@ -110,12 +112,12 @@ def test_the_same_generator_draws_the_same_blocks():
 
 
 def test_cross_relevance_equals_a_loop():
-    layers, b, h, l, n = 2, 3, 4, 5, 6
-    weights = torch.rand(layers, b, h, l, n)
+    layers, b, h, tokens, n = 2, 3, 4, 5, 6
+    weights = torch.rand(layers, b, h, tokens, n)
     content = torch.tensor([[0, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 1, 0, 0, 0]]).bool()
     naive = torch.zeros(b, n)
     for i in range(b):
-        places = [j for j in range(l) if content[i, j]]
+        places = [j for j in range(tokens) if content[i, j]]
         for patch in range(n):
             seen = [weights[layer, i, head, j, patch] for layer in range(layers) for head in range(h) for j in places]
             naive[i, patch] = sum(seen) / len(seen)

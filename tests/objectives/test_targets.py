@@ -107,7 +107,7 @@ def test_a_single_row_is_spread_evenly():
 
 
 def test_processes_balance_their_common_batch():
-    # Two halves, each told the column sums of both, must get the rows of the whole. The sums are noted from the whole run.
+    # Two parts, each told the column sums of both, must get the rows of the whole. The sums are those of the whole.
     logits, sums = cosines(6, 4, seed=2), []
     whole = sinkhorn_targets(logits, 0.1, total=lambda column: sums.append(column) or column)
     for half, rows in ((0, slice(0, 2)), (1, slice(2, 6))):

@@ -1,0 +1,84 @@
+"""A few photos with captions, a network of a few thousand weights, and runs of a few steps."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from semmim_mini.config import Config, override
+from semmim_mini.training.logbook import read_metrics
+from semmim_mini.training.loop import Finished, Pretraining
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COLORS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
+PLACES = {"top": (0, 0), "bottom": (24, 0), "middle": (12, 12)}
+TIMING = {"seconds", "seconds_waiting_for_data", "images_per_second"}
+
+# Every term is on from the first step, prototypes are placed by k-means, and masks turn from random to guided within the run.
+SMALL = {
+    "data": {"resolution": 32, "batch_size": 8, "train_size": 32, "vocab_size": 300, "max_length": 12},
+    "image": {"patch": 8, "width": 32, "depth": 2, "heads": 2, "inject_from": 1},
+    "text": {"width": 32, "depth": 1, "fusion_depth": 1, "heads": 2},
+    "space": {"prototypes": 16, "hidden": 32, "bottleneck": 16, "projection": 16},
+    "teacher": {"cls_queue": 32},
+    "losses": {"queue": 16},
+    "masking": {"random_until": 0.3},
+    "run": {"steps": 6, "save_every": 2, "eval_every": 3, "eval_size": 8, "log_every": 1, "precision": "fp32"},
+}
+
+
+def settings(changes: dict[str, object] | None = None, values: dict = SMALL, path: str = "") -> list[str]:
+    """`SMALL` with changes, as a user types it after --set."""
+    typed = []
+    for name, value in values.items():
+        typed += settings(None, value, f"{path}{name}.") if isinstance(value, dict) else [f"{path}{name}={value}"]
+    return typed + [f"{name}={value}" for name, value in (changes or {}).items()]
+
+
+def make_photos(folder: Path) -> Path:
+    """32 + 8 + 8 pictures of a coloured patch in the layout of Flickr8k; captions say its colour and place."""
+    (folder / "Images").mkdir()
+    rng, lines, number = np.random.default_rng(0), ["image,caption"], 0
+    for split, count in (("train", 32), ("dev", 8), ("test", 8)):
+        names = []
+        for _ in range(count):
+            number += 1
+            color, place = list(COLORS)[number % 4], list(PLACES)[number % 3]
+            pixels = rng.integers(90, 166, (48, 48, 3), dtype=np.uint8)
+            top, side = PLACES[place]
+            pixels[top : top + 24, side : side + 24] = COLORS[color]
+            names.append(f"{number:03d}.png")
+            Image.fromarray(pixels).save(folder / "Images" / names[-1])
+            lines += [f"{names[-1]},a {color} square at the {place}", f"{names[-1]},there is something {color}"]
+        (folder / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (folder / "captions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def changed(config: Config, *typed: str) -> Config:
+    return override(config, list(typed))
+
+
+def train(config: Config, folder: Path, until: int | None = None, resume: bool = False) -> Finished:
+    return Pretraining(config, folder, resume).run(until)
+
+
+def environment() -> dict[str, str]:
+    """Of a process started by a test: the same number of threads, because sums in another order have other last bits."""
+    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def start(*command: str, **options) -> subprocess.Popen:
+    """A Python process as a user starts it, with its output as text."""
+    return subprocess.Popen(
+        [sys.executable, *command], env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def metrics(folder: Path) -> list[dict]:
+    """What metrics.jsonl says, without what a clock decides."""
+    return [{key: value for key, value in record.items() if key not in TIMING} for record in read_metrics(folder / "metrics.jsonl")]
