@@ -41,13 +41,17 @@ def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
 class DataConfig:
     source: str = "scenes"  # scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR
     resolution: int = 64  # px, square
-    train_size: int = 20_000  # scenes only: how many different training scenes there are
+    train_size: int = 5_000  # scenes only: how many different training scenes there are
+    cache: bool = True  # keep pairs in memory once they were made; for sources that fit [C: a scene costs more to make than to see]
     batch_size: int = 64  # b, over all processes
     workers: int = 0  # processes that prepare batches; 0 prepares them in the training process
     max_length: int = 24  # l, tokens of a caption with [CLS] and [SEP]
     tokenizer: str = "train"  # "train": a WordPiece vocabulary from the captions at hand; else a transformers name or folder
     vocab_size: int = 2_000  # of a vocabulary trained here
-    crop_scale: tuple[float, float] = (0.5, 1.0)  # share of the area a random crop keeps [F: 0.2–1 in ALBEF; C: scenes lose objects below 0.5]
+    crop_scale: tuple[float, float] = (
+        0.5,
+        1.0,
+    )  # share of the area a random crop keeps [F: 0.2–1 in ALBEF; C: scenes lose objects below 0.5]
     randaugment: bool = False  # N=2, M=7 without colour-changing operations [F: ALBEF]
     mlm_share: float = 0.15  # [F: BERT]
     report_split: str = "test"  # held-out pairs of report.json: test, val, or test_pictures of scenes
@@ -89,7 +93,7 @@ class TextConfig:
     width: int = 128
     depth: int = 2  # layers of the text encoder
     fusion_depth: int = 2  # layers with cross-attention to the image
-    decoder_depth: int = 2  # layers of the caption decoder, built only when losses.caption.weight > 0
+    decoder_depth: int = 1  # layers of the caption decoder, built only when losses.caption.weight > 0
     heads: int = 4
     mlp_ratio: float = 4.0
     dropout: float = 0.0
@@ -177,16 +181,17 @@ class Term:
 @dataclass(frozen=True)
 class LossesConfig:
     itc: Term = field(default_factory=Term)
-    itm: Term = field(default_factory=Term)
-    mlm: Term = field(default_factory=Term)
-    consensus: Term = field(default_factory=Term)
-    mim: Term = field(default_factory=Term)
-    caption: Term = field(default_factory=lambda: Term(weight=0.0))
-    queue: int = 1024  # ITC negatives from earlier steps [F: 65,536 in ALBEF]; 0 for none
-    itc_keys: str = "teacher"  # batch keys: teacher [F: ALBEF] | student [F: CLIP; learns faster while the teacher is young]
+    itm: Term = field(default_factory=lambda: Term(start=0.875))
+    mlm: Term = field(default_factory=lambda: Term(start=0.875))
+    consensus: Term = field(default_factory=lambda: Term(start=0.875))
+    mim: Term = field(default_factory=lambda: Term(start=0.875))
+    caption: Term = field(default_factory=Term)
+    queue: int = 0  # ITC negatives from earlier steps [F: 65,536 in ALBEF]; 0 for none
+    itc_keys: str = "student"  # batch keys: teacher [F: ALBEF] | student [F: CLIP; learns faster while the teacher is young]
     alpha: float = 0.4  # share of the teacher's similarity in the ITC targets [F: ALBEF]
-    alpha_ramp: float = 0.1  # share of the run over which alpha grows from 0
-    hard_negatives: tuple[float, float] = (0.0, 0.0)  # shares of the run between which ITM negatives go from random to hard [F: hard at once; C: ramp]
+    alpha_ramp: tuple[float, float] = (0.875, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
+    # Shares of the run between which ITM negatives go from random to hard [F: hard at once; C: a ramp].
+    hard_negatives: tuple[float, float] = (0.95, 1.0)
     mim_target: str = "codes"  # codes [S] | pixels [F: VLMAE] | tokens [F: VL-BEiT]
     mim_student_text: bool = True  # text in masked modelling [S]
     mim_target_text: bool = True  # text in the targets [S]
@@ -198,16 +203,16 @@ class LossesConfig:
         _one_of("losses.itc_keys", self.itc_keys, ("teacher", "student"))
         _one_of("losses.mim_target", self.mim_target, ("codes", "pixels", "tokens"))
         _one_of("losses.student_passes", self.student_passes, ("two", "three"))
-        low, high = self.hard_negatives
-        _require(0 <= low <= high <= 1, "losses.hard_negatives", self.hard_negatives, "needs 0 ≤ begin ≤ end ≤ 1")
+        for name in ("hard_negatives", "alpha_ramp"):
+            low, high = getattr(self, name)
+            _require(0 <= low <= high <= 1, f"losses.{name}", (low, high), "needs 0 ≤ begin ≤ end ≤ 1")
         _require(self.queue >= 0, "losses.queue", self.queue, "needs 0 or more")
         _require(self.patch_tokens >= 2, "losses.patch_tokens", self.patch_tokens, "a codebook needs at least 2 entries")
-        _require(0 <= self.alpha_ramp <= 1, "losses.alpha_ramp", self.alpha_ramp, "needs a share from 0 to 1")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    lr: float = 1e-3
+    lr: float = 2e-3
     lr_pretrained: float = 1e-5  # for layers that start from pre-trained weights [F: ALBEF]
     lr_end: float = 1e-6
     warmup: float = 0.05  # share of the run
@@ -227,7 +232,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    steps: int = 400
+    steps: int = 640
     seed: int = 0
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step

@@ -16,7 +16,9 @@ def run_demo(config: Config, folder: Path) -> int:
     print(summary(result.report))
     print()
     print(verdict(result.report))
-    print(f"\n{result.report['run']['seconds'] / 60:.1f} minutes on {result.report['run']['device']}. Look at {folder / 'figures'}, then at README.md.")
+    print(
+        f"\n{result.report['run']['seconds'] / 60:.1f} minutes on {result.report['run']['device']}. Look at {folder / 'figures'}, then at README.md."
+    )
     return 0
 
 

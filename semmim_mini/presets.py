@@ -27,6 +27,11 @@ from semmim_mini.config import (
 from semmim_mini.errors import UserError
 
 
+def _joining(start: float) -> dict[str, Term]:
+    """ITC from the first step; matching, masked words, consensus and MIM from `start` on, when features mean something."""
+    return {name: Term(start=start) for name in ("itm", "mlm", "consensus", "mim")}
+
+
 def tiny() -> Config:
     return Config(preset="tiny")
 
@@ -34,10 +39,12 @@ def tiny() -> Config:
 def mini() -> Config:
     return Config(
         preset="mini",
-        data=DataConfig(resolution=96, train_size=50_000, workers=2, vocab_size=4_000, max_length=28),
+        data=DataConfig(resolution=96, train_size=50_000, cache=False, workers=2, vocab_size=4_000, max_length=28),
         image=ImageConfig(width=192, depth=6, heads=6, inject_from=3),
         text=TextConfig(width=192, depth=4, fusion_depth=2, heads=6),
         space=SpaceConfig(prototypes=1_024, hidden=512, bottleneck=128, projection=128),
+        losses=LossesConfig(**_joining(0.3), alpha_ramp=(0.3, 0.5), hard_negatives=(0.3, 0.7)),
+        optim=OptimConfig(lr=1e-3),
         run=RunConfig(steps=6_000, eval_every=500, save_every=250),
     )
 
@@ -46,7 +53,7 @@ def small() -> Config:
     return Config(
         preset="small",
         data=DataConfig(
-            source="karpathy:dataset_coco.json:images", resolution=224, batch_size=256, workers=12, max_length=30,
+            source="karpathy:dataset_coco.json:images", cache=False, resolution=224, batch_size=256, workers=12, max_length=30,
             tokenizer="bert-base-uncased", crop_scale=(0.2, 1.0), randaugment=True,
         ),  # fmt: skip
         image=ImageConfig(patch=16, width=384, depth=12, heads=6, inject_from=6),
@@ -54,7 +61,9 @@ def small() -> Config:
         space=SpaceConfig(prototypes=4_096, hidden=1_024, bottleneck=256, projection=256),
         teacher=TeacherConfig(momentum=0.995, cls_queue=4_096),
         masking=MaskingConfig(ratio=(0.1, 0.5)),
-        losses=LossesConfig(queue=16_384, itc_keys="teacher", hard_negatives=(0.0, 0.05)),
+        losses=LossesConfig(
+            **_joining(0.05), queue=16_384, itc_keys="teacher", alpha_ramp=(0.0, 0.1), hard_negatives=(0.05, 0.15)
+        ),
         optim=OptimConfig(lr=5e-4),
         run=RunConfig(steps=60_000, eval_every=2_000, eval_size=1_000, save_every=1_000, log_every=50),
     )  # fmt: skip
@@ -65,18 +74,23 @@ def base() -> Config:
     return Config(
         preset="base",
         data=DataConfig(
-            source="karpathy:dataset_coco.json:images", resolution=256, batch_size=1_024, workers=12, max_length=30,
-            tokenizer="bert-base-uncased", crop_scale=(0.2, 1.0), randaugment=True,
+            source="karpathy:dataset_coco.json:images",
+            cache=False,
+            resolution=256,
+            batch_size=1_024,
+            workers=12,
+            max_length=30,
+            tokenizer="bert-base-uncased",
+            crop_scale=(0.2, 1.0),
+            randaugment=True,
         ),  # fmt: skip
         image=ImageConfig(patch=16, width=768, depth=12, heads=12, inject_from=6),
         text=TextConfig(width=768, depth=6, fusion_depth=6, heads=12, dropout=0.1, pretrained="bert-base-uncased"),
         space=SpaceConfig(prototypes=8_192, hidden=2_048, bottleneck=256, projection=256, init="random"),
-        teacher=TeacherConfig(
-            momentum=0.995, momentum_schedule="constant", balance="center", temperature_start=0.04, temperature=0.07
-        ),
+        teacher=TeacherConfig(momentum=0.995, momentum_schedule="constant", balance="center", temperature_start=0.04, temperature=0.07),
         masking=MaskingConfig(ratio=(0.1, 0.5), masked_share=0.5, random_until=0.03),
         losses=LossesConfig(
-            itc=Term(), itm=Term(), mlm=Term(), consensus=Term(), mim=Term(), queue=65_536, itc_keys="teacher", alpha_ramp=1 / 30
+            **_joining(0.0), caption=Term(weight=0.0), queue=65_536, itc_keys="teacher", alpha_ramp=(0.0, 1 / 30), hard_negatives=(0.0, 0.0)
         ),
         optim=OptimConfig(lr=1e-4),
         run=RunConfig(steps=30 * 4_000_000 // 1_024, eval_every=4_000, eval_size=1_000, save_every=1_000, log_every=50),

@@ -1,11 +1,11 @@
 r"""report.json: what a run learned, in numbers, from held-out pairs. The same function serves `pretrain`, `demo` and `evaluate`.
 
-    retrieval   R@K both ways beside chance
-    masking     do masks follow the caption's objects? (scenes only: it takes ground truth)
-    semantics   do patch codes tell concepts apart? (scenes only)
-    mim         the shortcut figures
-    collapse    prototypes in use, now and over the run
-    run         what was run, where, how long
+retrieval   R@K both ways beside chance
+masking     do masks follow the caption's objects? (scenes only: it takes ground truth)
+semantics   do patch codes tell concepts apart? (scenes only)
+mim         the shortcut figures
+collapse    prototypes in use, now and over the run
+run         what was run, where, how long
 """
 
 import json
@@ -41,9 +41,7 @@ def make_report(
     device = next(model.parameters()).device
     report = {"pairs": pairs.name, "retrieval": evaluate_retrieval(model, tokenizer, pairs, retrieval_images)}
     batches = list(
-        held_out_batches(
-            pairs, tokenizer, resolution=data.resolution, max_length=data.max_length, count=instrument_images, device=device
-        )
+        held_out_batches(pairs, tokenizer, resolution=data.resolution, max_length=data.max_length, count=instrument_images, device=device)
     )
     losses = model.config.losses
     if batches[0].pairs[0].truth is not None:

@@ -1,11 +1,11 @@
 r"""Figures of a run. Each function returns a matplotlib figure AND the number it shows; `draw_all` writes them beside the run.
 
-    losses.png  health.png          curves.py      metrics.jsonl against chance
-    masks.png   masks_two_captions.png  masks.py   what the caption hides
-    isolation.png                   attention.py   who may look at whom
-    patterns.png                    patterns.py    what codes stand for
-    codes.png                       codes.py       code maps of scenes (they need the truth)
-    pca.png                         pca.py         patch features as colours
+losses.png  health.png          curves.py      metrics.jsonl against chance
+masks.png   masks_two_captions.png  masks.py   what the caption hides
+isolation.png                   attention.py   who may look at whom
+patterns.png                    patterns.py    what codes stand for
+codes.png                       codes.py       code maps of scenes (they need the truth)
+pca.png                         pca.py         patch features as colours
 """
 
 import json

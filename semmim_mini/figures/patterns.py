@@ -101,9 +101,7 @@ def chance_purity(labels: np.ndarray, per: int, draws: int = 200, seed: int = 0)
 
 
 @styled
-def pattern_layout(
-    before: Encoders, after: Encoders, batches: list[HeldOut], patch: int, prototypes: int = 8, per: int = 8
-) -> Drawn:
+def pattern_layout(before: Encoders, after: Encoders, batches: list[HeldOut], patch: int, prototypes: int = 8, per: int = 8) -> Drawn:
     """Two halves: the untrained network's patterns (`instruments.semantics.untrained`) and the trained one's.
 
     Returns:

@@ -157,9 +157,7 @@ class Sheet:
 
     def text(self, left: float, top: float, words: str, size: float = BODY, align: str = "left", **how):
         """One line of text whose upper edge is at `top`."""
-        return self.figure.text(
-            left / WIDTH, 1 - (self.top + top) / self.height, words, fontsize=size, ha=align, va="top", **how
-        )
+        return self.figure.text(left / WIDTH, 1 - (self.top + top) / self.height, words, fontsize=size, ha=align, va="top", **how)
 
     def lines(self, left: float, top: float, lines: list[list[Run]], size: float = BODY) -> None:
         """Coloured text that `wrap_runs` has broken into lines."""

@@ -16,6 +16,7 @@ from semmim_mini.objectives.masking import hide_highest, mask_counts
 from semmim_mini.training.schedules import full_plan
 from semmim_mini.training.step import SemMIMStep
 
+
 def named_and_objects(batch: HeldOut, patch: int) -> tuple[Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
     """Per patch: shows an object the chosen caption names; shows any object."""
     named = [

@@ -74,5 +74,3 @@ def semantics(model: SemMIM, batches: list[HeldOut]) -> dict[str, float]:
 
 def ami(labels: np.ndarray, codes: np.ndarray) -> float:
     return float(adjusted_mutual_info_score(labels, codes))
-
-

@@ -22,7 +22,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
-def attention_weights(query: Float[Tensor, "b h q c"], key: Float[Tensor, "b h s c"], allowed: Tensor | None = None) -> Float[Tensor, "b h q s"]:
+def attention_weights(
+    query: Float[Tensor, "b h q c"], key: Float[Tensor, "b h s c"], allowed: Tensor | None = None
+) -> Float[Tensor, "b h q s"]:
     """softmax(q·kᵀ/√c) written out, for figures and masks; fused kernels compute the same numbers and hide them.
 
     Args:

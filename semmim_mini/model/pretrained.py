@@ -21,7 +21,9 @@ def load_pretrained_text(model: SemMIM, name: str) -> None:
     try:
         source = AutoModel.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"text.pretrained={name!r} cannot be loaded: {str(error).splitlines()[0]}; give a BERT by hub name or local folder") from error
+        raise UserError(
+            f"text.pretrained={name!r} cannot be loaded: {str(error).splitlines()[0]}; give a BERT by hub name or local folder"
+        ) from error
     target = model.student.text.bert
     _require_fitting(source, target, name)
     layers, own = source.encoder.layer, len(target.encoder.layer)
@@ -42,7 +44,9 @@ def _require_fitting(source, target, name: str) -> None:
         raise UserError(f"text.pretrained={name!r} is a {source.config.model_type}; a model of BERT's architecture is needed")
     theirs, ours = source.config.max_position_embeddings, target.config.max_position_embeddings
     if theirs < ours:
-        raise UserError(f"text.pretrained={name!r} knows {theirs} positions, fewer than the {ours} used here; choose another or lower data.max_length")
+        raise UserError(
+            f"text.pretrained={name!r} knows {theirs} positions, fewer than the {ours} used here; choose another or lower data.max_length"
+        )
     if len(source.encoder.layer) < len(target.encoder.layer):
         raise UserError(f"text.depth={len(target.encoder.layer)} exceeds the {len(source.encoder.layer)} layers of {name!r}")
 

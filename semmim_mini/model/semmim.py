@@ -32,6 +32,9 @@ class Encoders(nn.Module):
         self.text = TextEncoder(text, vocab_size, config.data.max_length)
         self.image_projection = nn.Linear(image.width, space.projection)
         self.text_projection = nn.Linear(text.width, space.projection)
+        for projection in (self.image_projection, self.text_projection):
+            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+            nn.init.zeros_(projection.bias)
         self.space = EncodingSpace(image.width, space)
 
     def project_image(self, tokens: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest p"]:

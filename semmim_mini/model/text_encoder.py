@@ -66,9 +66,7 @@ class FusionEncoder(nn.Module):
         self.image_map = nn.Linear(image_width, config.width) if image_width != config.width else nn.Identity()
         self.apply(_init_bert)
 
-    def forward(
-        self, text: Float[Tensor, "b l d"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]
-    ) -> Float[Tensor, "b l d"]:
+    def forward(self, text: Float[Tensor, "b l d"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]) -> Float[Tensor, "b l d"]:
         return self.encoder(text, additive(words), self.image_map(image)).last_hidden_state
 
     @torch.no_grad()
@@ -107,9 +105,7 @@ class CaptionDecoder(nn.Module):
         _tie(self.head, self.bert)
         self.image_map = nn.Linear(image_width, config.width) if image_width != config.width else nn.Identity()
 
-    def forward(
-        self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]
-    ) -> Float[Tensor, "b l vocab"]:
+    def forward(self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]) -> Float[Tensor, "b l vocab"]:
         """Logits of the word after each position."""
         length = ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()

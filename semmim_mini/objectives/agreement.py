@@ -21,9 +21,7 @@ def cross_entropy_with(target: Float[Tensor, "*rest k"], logits: Float[Tensor, "
     return -(target * F.log_softmax(logits.float() / temperature, dim=-1)).sum(dim=-1)
 
 
-def consensus_loss(
-    student: Float[Tensor, "v b k"], target: Float[Tensor, "v b k"], student_temperature: float = 0.1
-) -> Float[Tensor, ""]:
+def consensus_loss(student: Float[Tensor, "v b k"], target: Float[Tensor, "v b k"], student_temperature: float = 0.1) -> Float[Tensor, ""]:
     """Mean cross-entropy over ordered pairs of different views.
 
     Args:

@@ -19,9 +19,7 @@ def mlm_loss(logits: Float[Tensor, "m vocab"], words: Int[Tensor, "m"], mean: Me
     return mean(F.cross_entropy(logits.float(), words, reduction="none"))
 
 
-def caption_loss(
-    logits: Float[Tensor, "b l vocab"], ids: Int[Tensor, "b l"], words: Tensor, mean: Mean = plain_mean
-) -> Float[Tensor, ""]:
+def caption_loss(logits: Float[Tensor, "b l vocab"], ids: Int[Tensor, "b l"], words: Tensor, mean: Mean = plain_mean) -> Float[Tensor, ""]:
     """Cross-entropy of each next word given the words before it and the image; padding is not predicted."""
     wanted = words[:, 1:]
     return mean(F.cross_entropy(logits[:, :-1][wanted].float(), ids[:, 1:][wanted], reduction="none"))

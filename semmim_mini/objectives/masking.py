@@ -46,9 +46,7 @@ def itc_relevance(patches: Float[Tensor, "b n p"], text: Float[Tensor, "b p"]) -
     return torch.einsum("bnp,bp->bn", F.normalize(patches.float(), dim=-1), F.normalize(text.float(), dim=-1))
 
 
-def mask_counts(
-    n: int, ratio: tuple[float, float], masked_share: float, draws: Float[Tensor, "b 2"]
-) -> Int[Tensor, "b"]:
+def mask_counts(n: int, ratio: tuple[float, float], masked_share: float, draws: Float[Tensor, "b 2"]) -> Int[Tensor, "b"]:
     """How many patches to hide in each sample: 0, or floor(r·n) ≥ 1 with r ~ U(ratio) [F: AttMask, iBOT].
 
     Args:

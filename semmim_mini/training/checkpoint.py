@@ -67,7 +67,9 @@ def save(folder: Path, model: nn.Module, optimizer, tokenizer, config: Config, s
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = read_pointer(folder, "last") or "none yet"
-        raise UserError(f"cannot save step {state['step']} under {home}: {error}; the last good checkpoint is {kept}; free space and --resume") from error
+        raise UserError(
+            f"cannot save step {state['step']} under {home}: {error}; the last good checkpoint is {kept}; free space and --resume"
+        ) from error
     _remove_unreferenced(home)
     return home / name
 
@@ -112,7 +114,9 @@ def require_same(stored: Config, wanted: Config) -> None:
     lines = [line for line in differences(stored, wanted) if not line.startswith(FREE_ON_RESUME)]
     if lines:
         raise UserError(
-            "the checkpoint was made with other settings (checkpoint → now):\n  " + "\n  ".join(lines) + "\nresume with the same, or start in a new folder"
+            "the checkpoint was made with other settings (checkpoint → now):\n  "
+            + "\n  ".join(lines)
+            + "\nresume with the same, or start in a new folder"
         )
 
 

@@ -22,6 +22,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from semmim_mini.config import Config, to_yaml
+from semmim_mini.data.cache import CachedPairs
 from semmim_mini.data.loader import PretrainLoader
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.data.views import TwoViews
@@ -96,9 +97,10 @@ class Pretraining:
     def _open(self, split: str):
         data = self.config.data
         size = data.train_size if split == "train" else self.config.run.eval_size
-        return open_pairs(
+        pairs = open_pairs(
             data.source, split, resolution=data.resolution, seed=self.config.run.seed, size=size, max_bad_share=data.max_bad_share
         )
+        return CachedPairs(pairs) if data.cache and split == "train" and not hasattr(pairs, "read") else pairs
 
     def _claim_folder(self, resume: bool) -> Path | None:
         """The checkpoint to resume from, or None for a new run. A used folder is never written over by accident."""
@@ -154,7 +156,9 @@ class Pretraining:
                 if step % config.run.save_every == 0 or step == until or self.stop_requested or best:
                     self._save(step, best)
                 if self.stop_requested:
-                    log.say(f"interrupted after step {step}; everything is saved. Go on with: semmim-mini pretrain --out {self.folder} --resume")
+                    log.say(
+                        f"interrupted after step {step}; everything is saved. Go on with: semmim-mini pretrain --out {self.folder} --resume"
+                    )
                     break
                 waited = time.perf_counter()
         seconds = time.perf_counter() - began

@@ -37,7 +37,7 @@ def plan_at(config: Config, step: int) -> Plan:
     return Plan(
         step=step,
         weights={name: term.weight for name, term in terms.items() if term.weight > 0 and t >= term.start},
-        alpha=losses.alpha * ramp(t, 0, losses.alpha_ramp),
+        alpha=losses.alpha * ramp(t, *losses.alpha_ramp),
         hardness=ramp(t, *losses.hard_negatives),
         teacher_temperature=teacher.temperature_start
         + (teacher.temperature - teacher.temperature_start) * ramp(t, 0, teacher.temperature_warmup),

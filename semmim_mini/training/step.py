@@ -85,7 +85,7 @@ class SemMIMStep(nn.Module):
         """
         out, images, words = StepOutput({}), batch.images, batch.attention_mask
         draw = torch.Generator().manual_seed(seed)
-        teaching = self.teach(batch, plan)
+        teaching = self.teach(batch, plan) if self.needs_teacher(plan) else None
 
         text, masked_text = self.read(batch, plan)
         passes = 2 if plan.has("consensus") and self.config.losses.student_passes == "three" else 1
@@ -114,12 +114,18 @@ class SemMIMStep(nn.Module):
         text, masked = both.chunk(2)
         return text, masked
 
+    def needs_teacher(self, plan: Plan) -> bool:
+        """Contrast with the student's own keys, no queue and hard targets asks nothing of the teacher."""
+        losses = self.config.losses
+        contrast_asks = losses.itc_keys == "teacher" or losses.queue > 0 or plan.alpha > 0
+        return plan.has("mim", "consensus") or (plan.has("itc", "itm") and contrast_asks)
+
     @torch.no_grad()
     def teach(self, batch, plan: Plan) -> Teaching:
         """The teacher's view of the clean images; only what this step's losses read is computed."""
         teacher, losses = self.model.teacher, self.config.losses
         words = teacher.text(batch.input_ids, batch.attention_mask)
-        views = 2 if plan.has("consensus") or self.masked_view == 1 and plan.has("mim") else 1
+        views = 2 if plan.has("consensus") or (self.masked_view == 1 and plan.has("mim")) else 1
         trunk = teacher.image.trunk(rearrange(batch.images[:views], "v b c h w -> (v b) c h w"))
         clean = rearrange(teacher.image.branch(trunk), "(v b) s d -> v b s d", v=views)
         at = self.masked_view if views == 2 else 0
@@ -153,16 +159,24 @@ class SemMIMStep(nn.Module):
 
     # 4: image and text ------------------------------------------------------------------------------------------------
 
-    def contrast(self, image: Tensor, text: Tensor, teaching: Teaching, batch, plan: Plan, out: StepOutput) -> Tensor:
+    def contrast(self, image: Tensor, text: Tensor, teaching: Teaching | None, batch, plan: Plan, out: StepOutput) -> Tensor:
         """ITC; returns the in-batch similarity (own rows, everybody's columns) from which ITM draws its negatives."""
         model, losses = self.model, self.config.losses
         mine = model.student.project_image(image[:, 0]), model.student.project_text(text[:, 0])
-        theirs = processes.gather(teaching.image), processes.gather(teaching.text)
-        ids = processes.gather(batch.image_ids)
+        ids, tau = processes.gather(batch.image_ids), model.itc_temperature()
+        theirs = None if teaching is None else (processes.gather(teaching.image), processes.gather(teaching.text))
         batch_keys = theirs if losses.itc_keys == "teacher" else tuple(processes.gather(x) for x in mine)
         image_queue, text_queue, id_queue = model.memory.pairs()
-        tau = model.itc_temperature()
         if plan.has("itc"):
+            soft = {}
+            if plan.alpha > 0:
+                soft = dict(
+                    alpha=plan.alpha,
+                    teacher_image=teaching.image,
+                    teacher_text=teaching.text,
+                    teacher_image_keys=torch.cat([theirs[0], image_queue]),
+                    teacher_text_keys=torch.cat([theirs[1], text_queue]),
+                )
             out.losses["itc"] = itc_loss(
                 *mine,
                 image_keys=torch.cat([batch_keys[0], image_queue]),
@@ -170,17 +184,14 @@ class SemMIMStep(nn.Module):
                 ids=batch.image_ids,
                 key_ids=torch.cat([ids, id_queue]),
                 temperature=tau,
-                alpha=plan.alpha,
-                teacher_image=teaching.image,
-                teacher_text=teaching.text,
-                teacher_image_keys=torch.cat([theirs[0], image_queue]),
-                teacher_text_keys=torch.cat([theirs[1], text_queue]),
+                **soft,
             )
         similarity = (mine[0] @ batch_keys[1].T / tau).detach()
         hits = similarity.masked_fill(batch.image_ids[:, None] == ids[None, :], float("-inf")).amax(1) < self._own(similarity)
         out.metrics |= {"itc_accuracy": hits.float().mean(), "itc_temperature": tau.detach()}
         out.metrics["itc_keys"] = torch.tensor(float(len(ids) + len(id_queue)))
-        out.remember |= {"image": theirs[0].detach(), "text": theirs[1].detach(), "ids": ids}
+        if losses.queue > 0:
+            out.remember |= {"image": theirs[0].detach(), "text": theirs[1].detach(), "ids": ids}
         text_to_image = (mine[1] @ batch_keys[0].T / tau).detach()
         return torch.stack([similarity, text_to_image])
 

@@ -291,6 +291,24 @@ def test_autocast_leaves_losses_in_fp32(stage):
         assert loss.item() == pytest.approx(exact[name].item(), rel=0.2), name
 
 
+def test_the_teacher_is_asked_only_where_a_loss_reads_it(stage, monkeypatch):
+    asked, teach = [], SemMIMStep.teach
+    monkeypatch.setattr(SemMIMStep, "teach", lambda self, *args: asked.append(1) or teach(self, *args))
+    for settings, terms, expected in (
+        (("losses.itc_keys=student", "losses.queue=0", "losses.alpha=0.0"), ("itc", "itm", "mlm", "caption"), 0),
+        (("losses.itc_keys=student", "losses.queue=8", "losses.alpha=0.0"), ("itc",), 1),
+        (("losses.itc_keys=student", "losses.queue=0", "losses.alpha=0.4"), ("itc",), 1),
+        (("losses.itc_keys=teacher", "losses.queue=0", "losses.alpha=0.0"), ("itm",), 1),
+        (("losses.itc_keys=student", "losses.queue=0", "losses.alpha=0.0"), ("mim",), 1),
+    ):
+        step, batch, plan = stage(*settings)
+        asked.clear()
+        out = step(batch, replace(plan, weights=dict.fromkeys(terms, 1.0)), 5)
+        assert len(asked) == expected, (settings, terms)
+        assert set(out.losses) == set(terms)
+        assert_finite(out)
+
+
 def test_the_same_seed_gives_the_same_bits(stage):
     step, batch, plan = stage("masking.strategy=random")
     one, two, other = (step(batch, plan, seed).losses for seed in (5, 5, 6))
