@@ -45,6 +45,14 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     pretrain.set_defaults(command=_pretrain)
 
+    report = commands.add_parser("report", help="measure a checkpoint on held-out pairs, without training")
+    report.add_argument("run", type=Path, help="a run's folder, or a checkpoint's")
+    report.add_argument("--checkpoint", choices=("last", "best"), default="last")
+    report.add_argument("--data", help="other pairs than the run's own")
+    report.add_argument("--split", help="train | val | test; scenes also have test_pictures")
+    report.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    report.set_defaults(command=_report)
+
     bench = commands.add_parser("bench", help="time and memory of every part of a step")
     bench.add_argument("--preset", default="tiny")
     bench.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
@@ -80,6 +88,20 @@ def _pretrain(arguments) -> int:
     if result.report is not None:
         print(summary(result.report))
         print(f"report.json and figures are in {arguments.out}")
+    return 0
+
+
+def _report(arguments) -> int:
+    import json
+
+    from semmim_mini.experiment import report_on
+    from semmim_mini.report import rounded, summary
+    from semmim_mini.training.checkpoint import write_text
+
+    report = report_on(arguments.run, arguments.checkpoint, arguments.data, arguments.split)
+    print(summary(report))
+    if arguments.out:
+        write_text(arguments.out, json.dumps(rounded(report), indent=2) + "\n")
     return 0
 
 

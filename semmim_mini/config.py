@@ -152,14 +152,14 @@ class TeacherConfig:
 @dataclass(frozen=True)
 class MaskingConfig:
     strategy: str = "text_high"  # text_high [S] | text_low | random | block [F: BEiT] | attention [F: AttMask]
-    relevance: str = "cross"  # cross [C] | query [F: TRIPS] | itc [C]
+    relevance: str = "caption"  # caption [C] | cross [C] | query [F: TRIPS] | itc [C]: see objectives/masking.py
     ratio: tuple[float, float] = (0.3, 0.3)  # r ~ U(low, high) [F: 0.1–0.5 in AttMask and iBOT; C: fixed]
     masked_share: float = 1.0  # of the samples that are masked at all [F: 0.5 in iBOT; C: 1]
     random_until: float = 0.1  # share of the MIM steps that use random masks, before patch scores mean anything
 
     def __post_init__(self):
         _one_of("masking.strategy", self.strategy, ("text_high", "text_low", "random", "block", "attention"))
-        _one_of("masking.relevance", self.relevance, ("cross", "query", "itc"))
+        _one_of("masking.relevance", self.relevance, ("caption", "cross", "query", "itc"))
         low, high = self.ratio
         _require(0 < low <= high <= 1, "masking.ratio", self.ratio, "r needs 0 < low ≤ high ≤ 1")
         _require(0 < self.masked_share <= 1, "masking.masked_share", self.masked_share, "needs a share above 0, up to 1")
@@ -181,17 +181,17 @@ class Term:
 @dataclass(frozen=True)
 class LossesConfig:
     itc: Term = field(default_factory=Term)
-    itm: Term = field(default_factory=lambda: Term(start=0.875))
-    mlm: Term = field(default_factory=lambda: Term(start=0.875))
-    consensus: Term = field(default_factory=lambda: Term(start=0.875))
-    mim: Term = field(default_factory=lambda: Term(start=0.875))
+    itm: Term = field(default_factory=lambda: Term(start=0.94))
+    mlm: Term = field(default_factory=lambda: Term(start=0.94))
+    consensus: Term = field(default_factory=lambda: Term(start=0.94))
+    mim: Term = field(default_factory=lambda: Term(start=0.94))
     caption: Term = field(default_factory=Term)
     queue: int = 0  # ITC negatives from earlier steps [F: 65,536 in ALBEF]; 0 for none
     itc_keys: str = "student"  # batch keys: teacher [F: ALBEF] | student [F: CLIP; learns faster while the teacher is young]
     alpha: float = 0.4  # share of the teacher's similarity in the ITC targets [F: ALBEF]
-    alpha_ramp: tuple[float, float] = (0.875, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
+    alpha_ramp: tuple[float, float] = (0.94, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
     # Shares of the run between which ITM negatives go from random to hard [F: hard at once; C: a ramp].
-    hard_negatives: tuple[float, float] = (0.95, 1.0)
+    hard_negatives: tuple[float, float] = (0.97, 1.0)
     mim_target: str = "codes"  # codes [S] | pixels [F: VLMAE] | tokens [F: VL-BEiT]
     mim_student_text: bool = True  # text in masked modelling [S]
     mim_target_text: bool = True  # text in the targets [S]
@@ -214,7 +214,7 @@ class LossesConfig:
 class OptimConfig:
     lr: float = 2e-3
     lr_pretrained: float = 1e-5  # for layers that start from pre-trained weights [F: ALBEF]
-    lr_end: float = 1e-6
+    lr_end: float = 2e-4  # of lr=2e-3; [F: 1e-6]. The terms that join late need some rate left [C]
     warmup: float = 0.05  # share of the run
     weight_decay: float = 0.02  # none on biases and norms
     betas: tuple[float, float] = (0.9, 0.98)
@@ -232,14 +232,14 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    steps: int = 640
+    steps: int = 800
     seed: int = 0
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step
     checkpoint_activations: bool = False  # recompute image layers in the backward pass: slower, less memory
-    eval_every: int = 200  # steps between looks at the validation pairs
+    eval_every: int = 800  # steps between looks at the validation pairs
     eval_size: int = 500  # validation images looked at then
-    save_every: int = 200
+    save_every: int = 100
     log_every: int = 20  # lines on a terminal that shows no progress bar; metrics.jsonl has every step
 
     def __post_init__(self):
@@ -263,6 +263,9 @@ class Config:
     def __post_init__(self):
         side, patch = self.data.resolution, self.image.patch
         _require(side % patch == 0, "data.resolution", side, f"must be a multiple of image.patch={patch}")
+        if self.masking.relevance == "caption":
+            captioning = self.losses.caption.weight
+            _require(captioning > 0, "masking.relevance", "caption", "it reads the caption decoder; set losses.caption.weight above 0")
         queue, batch = self.losses.queue, self.data.batch_size
         _require(queue == 0 or queue >= batch, "losses.queue", queue, f"must be 0 or at least data.batch_size={batch}")
         _require(batch % self.run.accumulate == 0, "data.batch_size", batch, f"must be a multiple of run.accumulate={self.run.accumulate}")

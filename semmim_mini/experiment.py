@@ -4,9 +4,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from transformers import PreTrainedTokenizerBase
+
 from semmim_mini.config import Config
 from semmim_mini.data.sources import open_pairs
+from semmim_mini.data.text import load_tokenizer
+from semmim_mini.model.semmim import SemMIM
 from semmim_mini.report import make_report, run_facts, write_report
+from semmim_mini.training import checkpoint
 from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.loop import Finished, Pretraining
 
@@ -43,6 +49,32 @@ def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=pr
 
     draw_all(folder, run.model, run.tokenizer, held_out)
     return Result(folder, finished, report)
+
+
+def load_run(folder: Path, which: str = "last") -> tuple[SemMIM, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a run's last or best checkpoint, or of a checkpoint folder; on the GPU where there is one.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    found = checkpoint.find(folder, which)
+    tokenizer = load_tokenizer(found / "tokenizer")
+    model = SemMIM(checkpoint.read_config(found), len(tokenizer))
+    checkpoint.load_weights(model, found)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def report_on(folder: Path, which: str = "last", data: str | None = None, split: str | None = None) -> dict:
+    """report.json anew, from a checkpoint: for an interrupted run, its best checkpoint, or other pairs than it was trained on."""
+    model, tokenizer = load_run(folder, which)
+    config, records = model.config, Path(folder) / "metrics.jsonl"
+    held_out = open_pairs(
+        data or config.data.source, split or config.data.report_split, resolution=config.data.resolution, seed=config.run.seed, size=1_000,
+        max_bad_share=config.data.max_bad_share,
+    )  # fmt: skip
+    report = make_report(model, tokenizer, held_out, records=read_metrics(records) if records.exists() else [])
+    report["checkpoint"] = checkpoint.read_state(checkpoint.find(folder, which))["step"]
+    return report
 
 
 def header(run: Pretraining) -> str:

@@ -44,7 +44,7 @@ def mini() -> Config:
         text=TextConfig(width=192, depth=4, fusion_depth=2, heads=6),
         space=SpaceConfig(prototypes=1_024, hidden=512, bottleneck=128, projection=128),
         losses=LossesConfig(**_joining(0.3), alpha_ramp=(0.3, 0.5), hard_negatives=(0.3, 0.7)),
-        optim=OptimConfig(lr=1e-3),
+        optim=OptimConfig(lr=1e-3, lr_end=1e-6),
         run=RunConfig(steps=6_000, eval_every=500, save_every=250),
     )
 
@@ -64,7 +64,7 @@ def small() -> Config:
         losses=LossesConfig(
             **_joining(0.05), queue=16_384, itc_keys="teacher", alpha_ramp=(0.0, 0.1), hard_negatives=(0.05, 0.15)
         ),
-        optim=OptimConfig(lr=5e-4),
+        optim=OptimConfig(lr=5e-4, lr_end=1e-6),
         run=RunConfig(steps=60_000, eval_every=2_000, eval_size=1_000, save_every=1_000, log_every=50),
     )  # fmt: skip
 
@@ -88,11 +88,11 @@ def base() -> Config:
         text=TextConfig(width=768, depth=6, fusion_depth=6, heads=12, dropout=0.1, pretrained="bert-base-uncased"),
         space=SpaceConfig(prototypes=8_192, hidden=2_048, bottleneck=256, projection=256, init="random"),
         teacher=TeacherConfig(momentum=0.995, momentum_schedule="constant", balance="center", temperature_start=0.04, temperature=0.07),
-        masking=MaskingConfig(ratio=(0.1, 0.5), masked_share=0.5, random_until=0.03),
+        masking=MaskingConfig(relevance="cross", ratio=(0.1, 0.5), masked_share=0.5, random_until=0.03),
         losses=LossesConfig(
             **_joining(0.0), caption=Term(weight=0.0), queue=65_536, itc_keys="teacher", alpha_ramp=(0.0, 1 / 30), hard_negatives=(0.0, 0.0)
         ),
-        optim=OptimConfig(lr=1e-4),
+        optim=OptimConfig(lr=1e-4, lr_end=1e-6),
         run=RunConfig(steps=30 * 4_000_000 // 1_024, eval_every=4_000, eval_size=1_000, save_every=1_000, log_every=50),
     )
 

@@ -56,7 +56,7 @@ def make_captions(facts: Facts, draw: np.random.Generator) -> tuple[Caption, ...
     speaker = Speaker(facts, draw)
     part = speaker.part if len(speaker.facts.groups) > 1 else speaker.everything
     captions: list[Caption] = []
-    for make in (speaker.everything, speaker.relations, part, part, speaker.anything):
+    for make in (speaker.everything, speaker.relations, speaker.everything, part, part):
         captions.append(speaker.new(make, captions))
     return tuple(captions[i] for i in draw.permutation(CAPTIONS))
 
@@ -139,12 +139,6 @@ class Speaker:
         if len(few) == 1 and self._chance(0.35):
             return self._statement(few[0])
         return self._open(few[0]) + self._list([self._named(group, self._chance(0.4)) for group in few]) + self._ground()
-
-    def anything(self) -> list[str | Phrase]:
-        """Whatever comes to mind."""
-        if len(self.facts.groups) == 1:
-            return self._statement(self.facts.groups[0])
-        return self.part() if self._chance(0.5) else self.relations()
 
     def _related(self, found: tuple[Group, str, Group]) -> list[str | Phrase]:
         """there is a dog behind a car"""

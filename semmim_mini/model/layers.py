@@ -125,7 +125,7 @@ class TextForImage:
         """The attention mask over [image ; text] keys, True where a query may look.
 
         Under isolation `mask` the row of [CLS] is False on every text key. That stops the direct path only: patches see text,
-        and from the next layer on [CLS] sees those patches. Notebook 06 lets the reader find this leak.
+        and from the next layer on [CLS] sees those patches. `figures.attention.cls_leak` measures it.
         """
         image = torch.ones(len(self.words), queries, queries, dtype=torch.bool, device=self.words.device)
         text = self.words[:, None, :].repeat(1, queries, 1)

@@ -112,6 +112,13 @@ class SemMIM(nn.Module):
         self.student.image.checkpointed = config.run.checkpoint_activations
         if text.freeze:
             self.student.text.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "SemMIM":
+        """The teacher never drops anything out: its answers are targets."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
 
     def itc_temperature(self) -> Tensor:
         """Kept in [0.001, 0.5] [F: ALBEF]."""

@@ -41,6 +41,23 @@ def additive(words: Bool[Tensor, "b s"]) -> Float[Tensor, "b 1 1 s"]:
     return torch.where(words, 0.0, torch.finfo(torch.float32).min)[:, None, None, :]
 
 
+@contextmanager
+def listening(encoder: BertEncoder):
+    """While open, collects the cross-attention weights (b, h, l, s) of every layer that runs, without dropout; eager attention only."""
+    heard: list[Tensor] = []
+    training = encoder.training
+    encoder.eval()
+    hooks = [
+        layer.crossattention.self.register_forward_hook(lambda module, args, output: heard.append(output[1])) for layer in encoder.layer
+    ]
+    try:
+        yield heard
+    finally:
+        encoder.train(training)
+        for hook in hooks:
+            hook.remove()
+
+
 class TextEncoder(nn.Module):
     """The first layers of BERT [F: ALBEF]. Token ids (b, l) → features (b, l, width), [CLS] at position 0."""
 
@@ -72,22 +89,9 @@ class FusionEncoder(nn.Module):
     @torch.no_grad()
     def attention_to_patches(self, text: Tensor, words: Tensor, image: Tensor) -> Float[Tensor, "layers b h l n"]:
         """Cross-attention of every layer from each token to each patch; [CLS] of the image is left out."""
-        with self._listening() as heard:
+        with listening(self.encoder) as heard:
             self(text, words, image)
         return torch.stack(heard)[..., 1:]
-
-    @contextmanager
-    def _listening(self):
-        heard: list[Tensor] = []
-        hooks = [
-            layer.crossattention.self.register_forward_hook(lambda module, args, output: heard.append(output[1]))
-            for layer in self.encoder.layer
-        ]
-        try:
-            yield heard
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class CaptionDecoder(nn.Module):
@@ -113,6 +117,15 @@ class CaptionDecoder(nn.Module):
         mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
         hidden = self.bert(input_ids=ids, attention_mask=mask, encoder_hidden_states=self.image_map(image), use_cache=False)
         return self.head(hidden.last_hidden_state)
+
+    @torch.no_grad()
+    def attention_to_patches(
+        self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]
+    ) -> Float[Tensor, "layers b h l n"]:
+        """Cross-attention of every layer from each word, given those before it, to each patch; [CLS] of the image is left out."""
+        with listening(self.bert.encoder) as heard:
+            self(ids, words, image)
+        return torch.stack(heard)[..., 1:]
 
 
 class WordHead(nn.Module):

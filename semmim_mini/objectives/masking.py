@@ -6,10 +6,12 @@ Text-guided masking [S]
     [F: AttMask's logic, C for text], and `text_low` hides the least.
 
 Relevance [C: which one; all selectable]
-    `cross`  cross-attention of the fusion encoder, from the caption's words to the patches
+    `caption`  cross-attention of the caption decoder, from the caption's words to the patches: learned from the first step on, word
+             by word, so it points at objects before anything else does
+    `cross`  the same of the fusion encoder, which ITM and MLM train
     `query`  the text [CLS] asks through an image layer's own query projection [F: TRIPS]
     `itc`    cosine between projected patches and the projected text [CLS]; only [CLS] was ever trained through that projection,
-             so patch scores are a by-product, and a poor one: see the masking page of the evidence
+             so patch scores are a by-product
 
 Every function is pure. Random numbers come in as arguments, so that runs repeat exactly and many processes draw one common mask.
 Counts are exact: floor(r·n) patches for each masked sample, at least one.

@@ -10,6 +10,7 @@ therefore ends in the same bits as one that was not, and two processes compute w
 before the optimiser can spread it, and names the term.
 """
 
+import math
 import signal
 import time
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from semmim_mini.data.views import TwoViews
 from semmim_mini.errors import UserError
 from semmim_mini.model.pretrained import load_pretrained_text
 from semmim_mini.model.semmim import SemMIM
+from semmim_mini.objectives import matching
 from semmim_mini.tasks.retrieval import evaluate_retrieval
 from semmim_mini.training import checkpoint, processes
 from semmim_mini.training.logbook import Logbook
@@ -230,7 +232,8 @@ class Pretraining:
         norm = self._update(plan, step)
         for output in outputs:
             self.step_module.remember(output.remember)
-        return _record(step, outputs, plan, norm)
+        record = _record(step, outputs, plan, norm)
+        return record | {"chance": chance_levels(config, len(self.tokenizer), record)}
 
     def _update(self, plan: Plan, step: int) -> float:
         """Clip, step, and let the teacher follow. Returns the gradient norm before clipping."""
@@ -238,8 +241,8 @@ class Pretraining:
             for head in self.model.student.space.heads():
                 head.prototypes.grad = None
         norm = float(self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.config.optim.clip))
-        if self.accelerator.scaler is None and norm != norm:
-            raise Diverged(f"the gradient of step {step + 1} is not a number; lower optim.lr={self.config.optim.lr} or raise optim.warmup")
+        if self.accelerator.scaler is None and not math.isfinite(norm):
+            raise Diverged(f"the gradient of step {step + 1} is no finite number; lower optim.lr={self.config.optim.lr} or raise optim.warmup")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.model.update_teacher(plan.momentum)
@@ -305,6 +308,20 @@ def _record(step: int, outputs: list[StepOutput], plan: Plan, norm: float) -> di
         "hardness": plan.hardness,
         "random_mask": plan.random_mask,
     }
+
+
+def chance_levels(config: Config, vocab_size: int, record: dict) -> dict[str, float]:
+    """What a model that knows nothing pays for each term of this step, in the term's own unit."""
+    codes = math.log(config.space.prototypes)
+    levels = {
+        "itc": math.log(max(record.get("itc_keys", 1), 1)),
+        "itm": matching.CHANCE,
+        "mlm": math.log(vocab_size),
+        "caption": math.log(vocab_size),
+        "consensus": codes,
+        "mim": {"codes": codes, "pixels": 1.0, "tokens": math.log(config.losses.patch_tokens)}[config.losses.mim_target],
+    }
+    return {name: levels[name] for name in record["loss"]}
 
 
 class _graceful_stop:

@@ -1,8 +1,8 @@
 r"""From a batch to a mask: which score, which strategy, which random numbers.
 
 `objectives/masking.py` has the pure functions; here they meet the networks. The teacher's clean features are the image side of
-every score, because the mask must be known before the student sees the masked view; the fusion encoder has no teacher, so the
-student's own reads them, without gradient.
+every score, because the mask must be known before the student sees the masked view; fusion encoder and caption decoder have no
+teacher, so the student's own read them, without gradient.
 """
 
 import torch
@@ -53,7 +53,10 @@ class Masker:
             return masking.query_relevance(*teacher.image.text_query(teaching.trunk, teaching.words[:, 0]))
         if kind == "itc":
             return masking.itc_relevance(teacher.project_image(teaching.clean[:, 1:]), teaching.text)
-        weights = self.model.fusion.attention_to_patches(teaching.words, batch.attention_mask, teaching.clean)
+        if kind == "caption":
+            weights = self.model.decoder.attention_to_patches(batch.input_ids, batch.attention_mask, teaching.clean)
+        else:
+            weights = self.model.fusion.attention_to_patches(teaching.words, batch.attention_mask, teaching.clean)
         return masking.cross_relevance(weights, content_tokens(batch.attention_mask))
 
 
