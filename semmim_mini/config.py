@@ -16,6 +16,7 @@ Impossible values fail when the tree is built, not an hour later: each message n
 Defaults are those of the `tiny` preset; what the paper's scale uses stands in the `base` preset.
 """
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_origin
@@ -48,10 +49,8 @@ class DataConfig:
     max_length: int = 24  # l, tokens of a caption with [CLS] and [SEP]
     tokenizer: str = "train"  # "train": a WordPiece vocabulary from the captions at hand; else a transformers name or folder
     vocab_size: int = 2_000  # of a vocabulary trained here
-    crop_scale: tuple[float, float] = (
-        0.5,
-        1.0,
-    )  # share of the area a random crop keeps [F: 0.2–1 in ALBEF; C: scenes lose objects below 0.5]
+    # Share of the area that a random crop keeps [F: 0.2–1 in ALBEF; C: scenes lose objects below 0.5].
+    crop_scale: tuple[float, float] = (0.5, 1.0)
     randaugment: bool = False  # N=2, M=7 without colour-changing operations [F: ALBEF]
     mlm_share: float = 0.15  # [F: BERT]
     report_split: str = "test"  # held-out pairs of report.json: test, val, or test_pictures of scenes
@@ -181,8 +180,8 @@ class Term:
 @dataclass(frozen=True)
 class LossesConfig:
     itc: Term = field(default_factory=Term)
-    itm: Term = field(default_factory=lambda: Term(start=0.94))
-    mlm: Term = field(default_factory=lambda: Term(start=0.94))
+    itm: Term = field(default_factory=lambda: Term(start=0.75))
+    mlm: Term = field(default_factory=lambda: Term(start=0.75))
     consensus: Term = field(default_factory=lambda: Term(start=0.94))
     mim: Term = field(default_factory=lambda: Term(start=0.94))
     caption: Term = field(default_factory=Term)
@@ -374,10 +373,8 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
             raise UserError(f"{path}={value!r} needs {len(inner)} values")
         return tuple(_convert(v, k, path) for v, k in zip(value, inner, strict=True))
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

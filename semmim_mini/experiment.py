@@ -83,7 +83,8 @@ def header(run: Pretraining) -> str:
     first = f"resuming at step {run.start} of" if run.start else "training"
     return "\n".join(
         [
-            f"{first} {config.run.steps} steps of {config.data.batch_size} pairs from {run.pairs.name} ({len(run.pairs)} pairs), preset {config.preset}",
+            f"{first} {config.run.steps} steps of {config.data.batch_size} pairs from {run.pairs.name} ({len(run.pairs)} pairs), "
+            f"preset {config.preset}",
             f"{count / 1e6:.1f} M parameters on {run.accelerator.device}, {run.accelerator.num_processes} process(es), "
             f"precision {run.precision} ({run.precision_reason})",
             f"every step goes to {run.folder / 'metrics.jsonl'}, checkpoints to {run.folder / 'checkpoints'}",

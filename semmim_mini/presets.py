@@ -8,7 +8,8 @@ r"""Four sizes of the same method.
 | `base`  | the paper's scale: a node of GPUs                | 256 px, patch 16, 12 × 768 | 6 + 6 × 768 | 8,192 |
 
 `base` follows the field's values [F] wherever there are any; the small ones take our choices [C] where a short run needs others:
-Sinkhorn–Knopp instead of centring, a teacher that starts young, negatives that start easy. Each is one setting away.
+Sinkhorn–Knopp instead of centring, a teacher that starts young, negatives that start easy, captioning as the patches' first teacher.
+Each is one setting away.
 """
 
 from semmim_mini.config import (
@@ -53,20 +54,25 @@ def small() -> Config:
     return Config(
         preset="small",
         data=DataConfig(
-            source="karpathy:dataset_coco.json:images", cache=False, resolution=224, batch_size=256, workers=12, max_length=30,
-            tokenizer="bert-base-uncased", crop_scale=(0.2, 1.0), randaugment=True,
-        ),  # fmt: skip
+            source="karpathy:dataset_coco.json:images",
+            cache=False,
+            resolution=224,
+            batch_size=256,
+            workers=12,
+            max_length=30,
+            tokenizer="bert-base-uncased",
+            crop_scale=(0.2, 1.0),
+            randaugment=True,
+        ),
         image=ImageConfig(patch=16, width=384, depth=12, heads=6, inject_from=6),
         text=TextConfig(width=384, depth=6, fusion_depth=6, heads=12, dropout=0.1),
         space=SpaceConfig(prototypes=4_096, hidden=1_024, bottleneck=256, projection=256),
         teacher=TeacherConfig(momentum=0.995, cls_queue=4_096),
         masking=MaskingConfig(ratio=(0.1, 0.5)),
-        losses=LossesConfig(
-            **_joining(0.05), queue=16_384, itc_keys="teacher", alpha_ramp=(0.0, 0.1), hard_negatives=(0.05, 0.15)
-        ),
+        losses=LossesConfig(**_joining(0.05), queue=16_384, itc_keys="teacher", alpha_ramp=(0.0, 0.1), hard_negatives=(0.05, 0.15)),
         optim=OptimConfig(lr=5e-4, lr_end=1e-6),
         run=RunConfig(steps=60_000, eval_every=2_000, eval_size=1_000, save_every=1_000, log_every=50),
-    )  # fmt: skip
+    )
 
 
 def base() -> Config:
@@ -83,7 +89,7 @@ def base() -> Config:
             tokenizer="bert-base-uncased",
             crop_scale=(0.2, 1.0),
             randaugment=True,
-        ),  # fmt: skip
+        ),
         image=ImageConfig(patch=16, width=768, depth=12, heads=12, inject_from=6),
         text=TextConfig(width=768, depth=6, fusion_depth=6, heads=12, dropout=0.1, pretrained="bert-base-uncased"),
         space=SpaceConfig(prototypes=8_192, hidden=2_048, bottleneck=256, projection=256, init="random"),

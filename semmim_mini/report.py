@@ -48,6 +48,9 @@ def make_report(
         report["masking"] = mask_quality(step, batches)
         if losses.mim.weight > 0 or losses.consensus.weight > 0:
             report["semantics"] = semantics(model, batches)
+    if matched := [record["itm_balanced_accuracy"] for record in records if "itm_balanced_accuracy" in record]:
+        late = matched[-max(1, len(matched) // 10) :]
+        report["matching"] = {"balanced_accuracy": sum(late) / len(late), "chance": 0.5}
     if losses.mim.weight > 0 and losses.mim_target == "codes":
         report["mim"] = shortcut(step, batches)
         report["collapse"] = collapse(step, batches) | codes_over_the_run(records)
@@ -113,13 +116,8 @@ def summary(report: dict) -> str:
             f"prototypes in use on held-out images: {space['prototypes_used']} of {space['prototypes']} by patches, "
             f"{space['prototypes_used_cls']} by [CLS]"
         )
-        if "patch_codes_per_batch_early" in space:
-            lines.append(
-                f"per training batch, early → late: patches {space['patch_codes_per_batch_early']:.0f} → {space['patch_codes_per_batch_late']:.0f}"
-                + (
-                    f", [CLS] {space['cls_codes_per_batch_early']:.0f} → {space['cls_codes_per_batch_late']:.0f}"
-                    if "cls_codes_per_batch_early" in space
-                    else ""
-                )
-            )
+        for name, title in (("patch", "patches"), ("cls", "[CLS]")):
+            if f"{name}_codes_per_batch_early" in space:
+                early, late = (space[f"{name}_codes_per_batch_{when}"] for when in ("early", "late"))
+                lines.append(f"prototypes in use per training batch by {title}, early → late: {early:.0f} → {late:.0f}")
     return "\n".join(lines)

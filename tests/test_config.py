@@ -60,9 +60,7 @@ def test_yaml_round_trip_is_exact(name, lr, ratio, hard, shared, prototypes, see
         image=dataclasses.replace(base.image, isolation=isolation),
         space=dataclasses.replace(base.space, shared=shared, prototypes=prototypes),
         masking=dataclasses.replace(base.masking, ratio=ratio),
-        losses=dataclasses.replace(
-            base.losses, hard_negatives=hard, mim=dataclasses.replace(base.losses.mim, weight=weight)
-        ),
+        losses=dataclasses.replace(base.losses, hard_negatives=hard, mim=dataclasses.replace(base.losses.mim, weight=weight)),
         optim=dataclasses.replace(base.optim, lr=lr),
         run=dataclasses.replace(base.run, seed=seed),
     )

@@ -23,18 +23,26 @@ class HeldOut:
     chosen: list[int]  # which caption of each pair was read
 
     def with_captions_of_neighbours(self) -> "HeldOut":
-        """The same images, each with the caption of the next one: wrong, but just as well formed."""
-        roll = {name: getattr(self, name).roll(1, dims=0) for name in ("input_ids", "attention_mask")}
-        return HeldOut(**{**self.__dict__, **roll})
+        """The same images, each with the next caption that reads differently: wrong, but just as well formed."""
+        b = len(self.input_ids)
+        others = (torch.arange(b)[:, None] + torch.arange(1, b + 1)) % b  # row i: i + 1, i + 2, … and at last i itself
+        differs = (self.input_ids[others] != self.input_ids[:, None]).any(dim=-1).cpu()
+        nearest = others[torch.arange(b), differs.int().argmax(dim=1)].to(self.input_ids.device)
+        wrong = {name: getattr(self, name)[nearest] for name in ("input_ids", "attention_mask")}
+        return HeldOut(**{**self.__dict__, **wrong})
 
 
 def held_out_batches(pairs: Pairs, tokenizer, *, resolution: int, max_length: int, count: int, batch: int = 64, device="cpu"):
-    """Yield `HeldOut` batches of the first `count` pairs. Pair i is read with caption i mod its number of captions."""
+    """Yield `HeldOut` batches of the first `count` pairs. Pair i is read with caption i mod its number of captions.
+
+    A last pair that would stand alone joins the batch before it: alone it would have no neighbour with another caption.
+    """
     with_truth = pairs[0].truth is not None
     view = CenterView(resolution, with_truth)
     count = min(count, len(pairs))
-    for start in range(0, count, batch):
-        places = range(start, min(start + batch, count))
+    starts = [start for start in range(0, count, batch) if start == 0 or count - start > 1]
+    for start, end in zip(starts, [*starts[1:], count], strict=True):
+        places = range(start, end)
         chunk = [pairs[i] for i in places]
         seen = [view(pair) for pair in chunk]
         chosen = [i % len(pair.captions) for i, pair in zip(places, chunk, strict=True)]

@@ -11,6 +11,8 @@ The form [F: DINO, iBOT]
 `shared=False` builds two heads instead (ablation A3): the same losses, nothing passed on.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -25,7 +27,7 @@ class PrototypeHead(nn.Module):
     def __init__(self, width: int, config: SpaceConfig):
         super().__init__()
         sizes = (width, config.hidden, config.hidden, config.bottleneck)
-        linear = [nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        linear = [nn.Linear(i, o) for i, o in pairwise(sizes)]
         self.mlp = nn.Sequential(linear[0], nn.GELU(), linear[1], nn.GELU(), linear[2])
         for module in linear:
             # Fan-in scaling [C]: DINO's constant 0.02 is made for width 2048 and leaves a narrow head nearly silent.

@@ -42,18 +42,21 @@ def additive(words: Bool[Tensor, "b s"]) -> Float[Tensor, "b 1 1 s"]:
 
 
 @contextmanager
-def listening(encoder: BertEncoder):
-    """While open, collects the cross-attention weights (b, h, l, s) of every layer that runs, without dropout; eager attention only."""
+def listening(module: nn.Module, encoder: BertEncoder):
+    """While open, collects the cross-attention weights (b, h, l, s) of every layer of `encoder` that runs; eager attention only.
+
+    `module`, of which the encoder is a part, drops nothing out meanwhile: embeddings have dropout of their own.
+    """
     heard: list[Tensor] = []
-    training = encoder.training
-    encoder.eval()
+    training = module.training
+    module.eval()
     hooks = [
         layer.crossattention.self.register_forward_hook(lambda module, args, output: heard.append(output[1])) for layer in encoder.layer
     ]
     try:
         yield heard
     finally:
-        encoder.train(training)
+        module.train(training)
         for hook in hooks:
             hook.remove()
 
@@ -89,7 +92,7 @@ class FusionEncoder(nn.Module):
     @torch.no_grad()
     def attention_to_patches(self, text: Tensor, words: Tensor, image: Tensor) -> Float[Tensor, "layers b h l n"]:
         """Cross-attention of every layer from each token to each patch; [CLS] of the image is left out."""
-        with listening(self.encoder) as heard:
+        with listening(self, self.encoder) as heard:
             self(text, words, image)
         return torch.stack(heard)[..., 1:]
 
@@ -123,7 +126,7 @@ class CaptionDecoder(nn.Module):
         self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]
     ) -> Float[Tensor, "layers b h l n"]:
         """Cross-attention of every layer from each word, given those before it, to each patch; [CLS] of the image is left out."""
-        with listening(self.bert.encoder) as heard:
+        with listening(self, self.bert.encoder) as heard:
             self(ids, words, image)
         return torch.stack(heard)[..., 1:]
 

@@ -1,6 +1,7 @@
 r"""Image–text contrast (ITC): the caption of an image is nearer to it than any other caption.
 
-$$ \mathcal{L}_{\text{ITC}} = \tfrac12\Big[ H\big(y^{i2t}, \mathrm{softmax}(I\,T_*^\top/\tau)\big) + H\big(y^{t2i}, \mathrm{softmax}(T\,I_*^\top/\tau)\big) \Big] $$
+$$ \mathcal{L}_{\text{ITC}} = \tfrac12\Big[ H\big(y^{i2t}, \mathrm{softmax}(I\,T_*^\top/\tau)\big)
+   + H\big(y^{t2i}, \mathrm{softmax}(T\,I_*^\top/\tau)\big) \Big] $$
 
 Keys $T_*, I_*$ are the batch and a queue of earlier teacher features [F: ALBEF, MoCo]. The targets $y$ mix the truth with what the
 teacher thinks, because captions of *other* images are often true as well [F: ALBEF]:

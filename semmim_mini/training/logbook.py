@@ -20,7 +20,7 @@ class Logbook:
         if quiet:
             return
         self._drop_from(start)
-        self.file = open(self.path, "a", encoding="utf-8")
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (stays open for the run)
         if sys.stderr.isatty():
             from tqdm import tqdm
 

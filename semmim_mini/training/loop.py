@@ -242,7 +242,9 @@ class Pretraining:
                 head.prototypes.grad = None
         norm = float(self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.config.optim.clip))
         if self.accelerator.scaler is None and not math.isfinite(norm):
-            raise Diverged(f"the gradient of step {step + 1} is no finite number; lower optim.lr={self.config.optim.lr} or raise optim.warmup")
+            raise Diverged(
+                f"the gradient of step {step + 1} is no finite number; lower optim.lr={self.config.optim.lr} or raise optim.warmup"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.model.update_teacher(plan.momentum)

@@ -79,9 +79,7 @@ def test_equals_transformers_vit(encoder):
     from transformers import ViTConfig, ViTModel
 
     ours, images = encoder(), torch.randn(2, 3, 16, 16)
-    shape = dict(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8
-    )
+    shape = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8)
     theirs = ViTModel(ViTConfig(**shape, layer_norm_eps=1e-6), add_pooling_layer=False).eval()
     if not {*transformers_weights(ours)} <= {*theirs.state_dict()}:
         pytest.skip("this version of transformers names the weights of its ViT otherwise")
@@ -211,13 +209,9 @@ def test_the_text_query_meets_the_patch_keys_of_layer_m(encoder):
     trunk, layer = net.trunk(images), net.layers[1]
     query, keys = net.text_query(trunk, text_cls)
     assert query.shape == (2, 2, 1, 8) and keys.shape == (2, 2, 4, 8)
-    third = rearrange(
-        layer.attention.qkv(layer.norm_attention(net.text_map(text_cls))), "b (three h c) -> three b h c", three=3, h=2
-    )
+    third = rearrange(layer.attention.qkv(layer.norm_attention(net.text_map(text_cls))), "b (three h c) -> three b h c", three=3, h=2)
     torch.testing.assert_close(query[:, :, 0], third[0])
-    everything = layer.attention.weights(
-        layer.norm_attention(trunk)
-    )  # with [CLS]; its ratios among patches are the keys'
+    everything = layer.attention.weights(layer.norm_attention(trunk))  # with [CLS]; its ratios among patches are the keys'
     cls_query = layer.attention.project(layer.norm_attention(trunk))[0][:, :, :1]
     patches = everything[:, :, :1, 1:] / everything[:, :, :1, 1:].sum(dim=-1, keepdim=True)
     torch.testing.assert_close(attention_weights(cls_query, keys), patches)

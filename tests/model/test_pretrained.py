@@ -28,9 +28,7 @@ def test_the_first_layers_become_the_text_encoder(bert, make_model, make_batch):
     model = make_model("text.depth=2").eval()
     load_pretrained_text(model, folder)
     batch = make_batch(model.config)
-    theirs = source(
-        batch.input_ids, attention_mask=batch.attention_mask.long(), output_hidden_states=True
-    ).hidden_states[2]
+    theirs = source(batch.input_ids, attention_mask=batch.attention_mask.long(), output_hidden_states=True).hidden_states[2]
     words = batch.attention_mask
     for encoders in (model.student, model.teacher):
         ours = encoders.text(batch.input_ids, words)

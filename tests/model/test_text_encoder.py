@@ -131,9 +131,7 @@ def test_attention_to_patches_is_the_attention_in_use(fusion):
     # The first layer's, written out from its own weights; with the column of [CLS], rows sum to one.
     block, mapped = fusion.encoder.layer[0].crossattention.self, fusion.image_map(image)
     x = naive_attention(fusion.encoder.layer[0].attention, text, text, words)
-    query, key = (
-        rearrange(linear(y), "b n (h c) -> b h n c", h=2) for linear, y in ((block.query, x), (block.key, mapped))
-    )
+    query, key = (rearrange(linear(y), "b n (h c) -> b h n c", h=2) for linear, y in ((block.query, x), (block.key, mapped)))
     expected = (query @ key.transpose(-1, -2) / math.sqrt(6)).softmax(dim=-1)
     torch.testing.assert_close(weights[0], expected[..., 1:], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights[0].sum(dim=-1) + expected[..., 0], torch.ones(2, 2, 6))

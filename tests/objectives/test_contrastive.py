@@ -74,9 +74,7 @@ def test_soft_targets_by_hand():
     # The teacher's belief is softmax(1, 0) = (p, 1 − p); the target 0.4 · belief + 0.6 · truth.
     p = math.e / (math.e + 1)
     eye = torch.eye(2)
-    loss = plain(
-        eye, eye, alpha=0.4, teacher_image=eye, teacher_text=eye, teacher_image_keys=eye, teacher_text_keys=eye
-    )
+    loss = plain(eye, eye, alpha=0.4, teacher_image=eye, teacher_text=eye, teacher_image_keys=eye, teacher_text_keys=eye)
     assert loss == pytest.approx(LSE - (0.4 * p + 0.6))
 
 

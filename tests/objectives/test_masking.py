@@ -17,9 +17,7 @@ from semmim_mini.objectives.masking import (
 # How many ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("n", "ratio", "count"), [(10, 0.3, 3), (100, 0.29, 29), (64, 0.3, 19), (196, 0.4, 78), (7, 1.0, 7)]
-)
+@pytest.mark.parametrize(("n", "ratio", "count"), [(10, 0.3, 3), (100, 0.29, 29), (64, 0.3, 19), (196, 0.4, 78), (7, 1.0, 7)])
 def test_exactly_floor_of_r_times_n(n, ratio, count):
     # 0.3 · 10 and 0.29 · 100 fall just short of 3 and 29 in binary.
     assert mask_counts(n, (ratio, ratio), 1.0, torch.rand(5, 2)).tolist() == [count] * 5

@@ -78,9 +78,7 @@ def test_one_towering_similarity_leaves_the_others_drawable():
     choice = sample_negatives(similarity, torch.arange(4), torch.arange(4), torch.rand(4, 4))
     assert all(0 <= c < 4 and c != row for row, c in enumerate(choice.tolist()))
     # And where the towering key is a wrong one, it is the hardest.
-    assert (
-        sample_negatives(similarity, torch.arange(4) + 9, torch.arange(4), torch.rand(4, 4)) == torch.arange(4)
-    ).all()
+    assert (sample_negatives(similarity, torch.arange(4) + 9, torch.arange(4), torch.rand(4, 4)) == torch.arange(4)).all()
 
 
 def test_uniform_numbers_of_exactly_zero_and_one_are_harmless():

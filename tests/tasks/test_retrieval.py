@@ -55,9 +55,7 @@ def test_a_model_of_nan_is_never_right():
     assert recalls(torch.ones(20, 4), broken, torch.arange(20), torch.arange(20))["r10"] == 0
 
 
-@given(
-    st.integers(1, 25), st.integers(1, 25), st.integers(1, 12), st.booleans(), st.integers(0, 99), st.integers(1, 30)
-)
+@given(st.integers(1, 25), st.integers(1, 25), st.integers(1, 12), st.booleans(), st.integers(0, 99), st.integers(1, 30))
 def test_equals_the_naive_twin_in_blocks_of_any_size(q, s, kinds, coarse, seed, block):
     draw = torch.Generator().manual_seed(seed)
     queries, keys = torch.randn(q, 3, generator=draw), torch.randn(s, 3, generator=draw)
@@ -109,9 +107,7 @@ def test_text_features_keep_the_order_of_the_captions(model, tokenizer):
     together = text_features(model.student, tokenizer, captions, 8, batch=2)
     for caption, feature in zip(captions, together, strict=True):
         ids, words = tokenize(tokenizer, [caption], 8)
-        torch.testing.assert_close(
-            feature, model.student.project_text(model.student.text(ids, words)[:, 0])[0].detach()
-        )
+        torch.testing.assert_close(feature, model.student.project_text(model.student.text(ids, words)[:, 0])[0].detach())
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
@@ -121,9 +117,7 @@ def test_every_image_comes_with_all_its_captions(model, tokenizer, batch):
     assert found["image_ids"].tolist() == [100, 101, 102, 103, 104]
     assert found["text_ids"].tolist() == [100 + i for i in range(5) for _ in range(i + 1)]
     view = CenterView(16)(pairs[3])[0]
-    torch.testing.assert_close(
-        found["image"][3], model.student.project_image(model.student.image(view[None])[:, 0])[0].detach()
-    )
+    torch.testing.assert_close(found["image"][3], model.student.project_image(model.student.image(view[None])[:, 0])[0].detach())
     assert encode_pairs(model.student, tokenizer, pairs, 16, 8, limit=2)["text_ids"].tolist() == [100, 101, 101]
 
 

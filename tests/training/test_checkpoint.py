@@ -154,9 +154,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(run, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("moment", ["state.json", "step-000002", "last"])
-def test_a_kill_in_the_middle_leaves_the_previous_checkpoint_and_the_next_save_tidies_up(
-    run, tmp_path, monkeypatch, moment
-):
+def test_a_kill_in_the_middle_leaves_the_previous_checkpoint_and_the_next_save_tidies_up(run, tmp_path, monkeypatch, moment):
     one = run()
     one.save(tmp_path, 1)
     with monkeypatch.context() as patched:
@@ -263,9 +261,7 @@ def test_every_differing_setting_is_listed_and_free_ones_are_ignored(tiny):
     ]
     checkpoint.require_same(stored, override(stored, free))
     with pytest.raises(UserError) as caught:
-        checkpoint.require_same(
-            stored, override(stored, [*free, "masking.ratio=0.4", "losses.mim.weight=0.5", "run.seed=3"])
-        )
+        checkpoint.require_same(stored, override(stored, [*free, "masking.ratio=0.4", "losses.mim.weight=0.5", "run.seed=3"]))
     message = str(caught.value)
     for line in ("masking.ratio: (0.5, 0.5) → (0.4, 0.4)", "losses.mim.weight: 1.0 → 0.5", "run.seed: 0 → 3"):
         assert line in message

@@ -15,9 +15,7 @@ def test_every_step_is_a_line_of_json_at_once(tmp_path):
         log.step(record(step))
         assert read_metrics(tmp_path / "metrics.jsonl") == [record(s) for s in range(step + 1)]  # not only after close
     log.close()
-    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
-        record(s) for s in range(3)
-    ]
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [record(s) for s in range(3)]
 
 
 def test_a_resumed_run_tells_no_step_twice(tmp_path):

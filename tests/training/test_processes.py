@@ -83,9 +83,7 @@ def two_processes(tmp_path_factory):
             while not running.join(timeout=0.2):
                 if met is None and len(list(folder.glob("met*"))) == WORLD:
                     met = time.monotonic()
-                assert met is None or time.monotonic() < met + SECONDS, (
-                    f"two processes did not finish within {SECONDS} s"
-                )
+                assert met is None or time.monotonic() < met + SECONDS, f"two processes did not finish within {SECONDS} s"
         finally:
             for process in running.processes:
                 if process.is_alive():
@@ -98,9 +96,7 @@ def two_processes(tmp_path_factory):
 def _start(rank: int, work, folder: str, args: tuple) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
-    dist.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=2 * SECONDS)
-    )
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=2 * SECONDS))
     Path(f"{folder}/met{rank}").touch()
     try:
         work(rank, folder, *args)
@@ -120,9 +116,7 @@ def _collectives_by_hand(rank: int) -> None:
     """Rank 0 holds 1, rank 1 holds 2 (and more rows where that may differ)."""
     mine = torch.full((1, 2), float(rank + 1))
     assert processes.world() == WORLD and processes.rank() == rank
-    assert torch.equal(processes.total(mine), torch.full((1, 2), 3.0)) and torch.equal(
-        mine, torch.full((1, 2), float(rank + 1))
-    )
+    assert torch.equal(processes.total(mine), torch.full((1, 2), 3.0)) and torch.equal(mine, torch.full((1, 2), float(rank + 1)))
     assert torch.equal(processes.average(mine), torch.full((1, 2), 1.5))
     assert processes.gather(mine)[:, 0].tolist() == [1, 2]
     assert processes.gather(torch.tensor([rank])).tolist() == [0, 1]
@@ -203,9 +197,7 @@ def test_two_processes_equal_one(results, variant):
     assert sum(name.startswith("gradient ") for name in one) > 80
     for rank, two in enumerate(ranks):
         for name, expected in one.items():
-            torch.testing.assert_close(
-                two[name], expected, atol=1e-5, rtol=1e-4, msg=lambda m, n=name, r=rank: f"{n} on rank {r}: {m}"
-            )
+            torch.testing.assert_close(two[name], expected, atol=1e-5, rtol=1e-4, msg=lambda m, n=name, r=rank: f"{n} on rank {r}: {m}")
         unused = {name for name, x in two.items() if name not in one and x.abs().max() > 0}
         assert not unused
 
@@ -213,6 +205,4 @@ def test_two_processes_equal_one(results, variant):
 def test_the_halves_were_really_different(tiny, make_batch):
     halves = [_own_part(make_batch(tiny("data.batch_size=8")), rank) for rank in range(WORLD)]
     assert halves[0].input_ids.shape[1] < halves[1].input_ids.shape[1]
-    assert all(
-        len(getattr(half, f.name)) == 4 for half in halves for f in fields(half) if f.name not in ("images", "skipped")
-    )
+    assert all(len(getattr(half, f.name)) == 4 for half in halves for f in fields(half) if f.name not in ("images", "skipped"))

@@ -74,9 +74,7 @@ def test_alpha_hardness_and_temperature_ramp(tiny):
     config = tiny(*settings)
     assert [plan_at(config, step).alpha for step in (0, 10, 20, 99)] == pytest.approx([0, 0.2, 0.4, 0.4])
     assert [plan_at(config, step).hardness for step in (0, 50, 75)] == pytest.approx([0, 0, 0.5])
-    assert [plan_at(config, step).teacher_temperature for step in (0, 5, 10, 99)] == pytest.approx(
-        [0.04, 0.055, 0.07, 0.07]
-    )
+    assert [plan_at(config, step).teacher_temperature for step in (0, 5, 10, 99)] == pytest.approx([0.04, 0.055, 0.07, 0.07])
 
 
 @pytest.mark.parametrize(

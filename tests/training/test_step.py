@@ -100,9 +100,7 @@ def test_itc_by_hand(stage):
     queue = model.memory.pairs()
     image_keys, text_keys = torch.cat([t_image, queue[0]]), torch.cat([t_text, queue[1]])
     key_ids, tau = torch.cat([ids, queue[2]]), model.itc_temperature()
-    expected = itc_loss(
-        image, text, image_keys, text_keys, ids, key_ids, tau, 0.4, t_image, t_text, image_keys, text_keys
-    )
+    expected = itc_loss(image, text, image_keys, text_keys, ids, key_ids, tau, 0.4, t_image, t_text, image_keys, text_keys)
     torch.testing.assert_close(loss, expected)
 
 
@@ -134,9 +132,7 @@ def test_itm_pairs_a_wrong_text_and_a_wrong_image(stage):
     image = torch.arange(b).float()[:, None, None].expand(b, 5, 16)  # every token holds its row's number
     text = torch.arange(b).float()[:, None, None].expand(b, 8, 12)
     similarity = torch.stack([50 * torch.eye(b).roll(1, dims=1), 50 * torch.eye(b).roll(2, dims=1)])
-    texts, masks, images, matched = step.matching_pairs(
-        image, text, batch, similarity, 1.0, torch.Generator().manual_seed(0)
-    )
+    texts, masks, images, matched = step.matching_pairs(image, text, batch, similarity, 1.0, torch.Generator().manual_seed(0))
     texts, images = torch.cat(list(texts))[:, 0, 0].long().tolist(), torch.cat(list(images))[:, 0, 0].long().tolist()
     # True pairs; each image with the text most similar to it; each text with the image most similar to it.
     wrong = [(i, (i + 1) % 4) for i in range(4)] + [((i + 2) % 4, i) for i in range(4)]
@@ -210,16 +206,10 @@ VARIANTS = [
             ("three", "two"), ("none", "mask", "fork"), ("append", "gated"), ("codes", "pixels", "tokens")
         )
     ),
-    *(
-        (f"masking.strategy={s}", f"masking.relevance={r}")
-        for s, r in product(("text_high", "text_low"), ("cross", "query", "itc"))
-    ),
+    *((f"masking.strategy={s}", f"masking.relevance={r}") for s, r in product(("text_high", "text_low"), ("cross", "query", "itc"))),
     *((f"masking.strategy={s}",) for s in ("random", "block", "attention")),
     *((f"teacher.balance={x}", f"space.shared={y}") for x, y in product(("sinkhorn", "center"), ("true", "false"))),
-    *(
-        (f"losses.mim_student_text={x}", f"losses.mim_target_text={y}")
-        for x, y in product(("true", "false"), ("true", "false"))
-    ),
+    *((f"losses.mim_student_text={x}", f"losses.mim_target_text={y}") for x, y in product(("true", "false"), ("true", "false"))),
     ("losses.itc_keys=student", "losses.queue=0", "teacher.cls_queue=0"),
     ("teacher.per_image=0.5",),
     ("text.dropout=0.2", "run.checkpoint_activations=true"),
@@ -358,9 +348,7 @@ def test_only_masked_patches_are_projected(stage, monkeypatch):
 
 
 @pytest.mark.parametrize("passes", ["three", "two"])
-@pytest.mark.parametrize(
-    ("isolation", "depth", "same"), [("fork", 3, True), ("mask", 3, False), ("mask", 2, True), ("none", 2, False)]
-)
+@pytest.mark.parametrize(("isolation", "depth", "same"), [("fork", 3, True), ("mask", 3, False), ("mask", 2, True), ("none", 2, False)])
 def test_cls_under_swapped_captions(stage, monkeypatch, isolation, depth, same, passes):
     # m = 1: three layers inject text twice, two inject it once.
     settings = (
@@ -371,9 +359,7 @@ def test_cls_under_swapped_captions(stage, monkeypatch, isolation, depth, same, 
     )
     step, batch, plan = stage(*settings)
     seen, real = [], step_module.consensus_loss
-    monkeypatch.setattr(
-        step_module, "consensus_loss", lambda student, *rest: seen.append((student, *rest)) or real(student, *rest)
-    )
+    monkeypatch.setattr(step_module, "consensus_loss", lambda student, *rest: seen.append((student, *rest)) or real(student, *rest))
     swap = torch.tensor([1, 0, 3, 2])
     swapped = replace(batch, input_ids=batch.input_ids[swap], attention_mask=batch.attention_mask[swap])
     swapped = replace(swapped, mlm_ids=batch.mlm_ids[swap], mlm_labels=batch.mlm_labels[swap])
@@ -408,9 +394,7 @@ def test_the_teachers_features_are_remembered(stage):
     torch.testing.assert_close(text, teacher.project_text(teacher.text(batch.input_ids, batch.attention_mask)[:, 0]))
     assert torch.equal(ids, batch.image_ids)
     # Both views, image by image; and a tenth of their mean logit in the centre, which started at zero.
-    torch.testing.assert_close(
-        model.memory.directions(), teacher.space.cls.direction(cls).transpose(0, 1).reshape(8, -1)
-    )
+    torch.testing.assert_close(model.memory.directions(), teacher.space.cls.direction(cls).transpose(0, 1).reshape(8, -1))
     torch.testing.assert_close(model.memory.cls_center, 0.1 * teacher.space.cls(cls).mean(dim=(0, 1)))
 
 
