@@ -14,8 +14,10 @@ from semmim_mini.errors import UserError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. A user's mistake prints one message and returns 2; an interrupted run returns 130."""
-    # Threads that wait by spinning bring a machine to its knees as soon as anything else runs on it. Must be set before torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait by spinning bring a machine to its knees as soon as anything else runs on it; threads that sleep at once are slow
+    # to wake. A short spin is near the best of both. Must be set before torch loads; whoever sets a policy keeps it.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     parsed = build_parser().parse_args(arguments)
     try:
         return parsed.command(parsed) or 0

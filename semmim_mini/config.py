@@ -263,8 +263,8 @@ class Config:
         side, patch = self.data.resolution, self.image.patch
         _require(side % patch == 0, "data.resolution", side, f"must be a multiple of image.patch={patch}")
         if self.masking.relevance == "caption":
-            captioning = self.losses.caption.weight
-            _require(captioning > 0, "masking.relevance", "caption", "it reads the caption decoder; set losses.caption.weight above 0")
+            trained = self.losses.caption.weight > 0
+            _require(trained, "masking.relevance", "caption", "it reads the decoder of losses.caption: give that weight, or choose cross")
         queue, batch = self.losses.queue, self.data.batch_size
         _require(queue == 0 or queue >= batch, "losses.queue", queue, f"must be 0 or at least data.batch_size={batch}")
         _require(batch % self.run.accumulate == 0, "data.batch_size", batch, f"must be a multiple of run.accumulate={self.run.accumulate}")

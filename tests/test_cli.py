@@ -16,6 +16,7 @@ SMALL = [
     *("data.resolution=16", "data.batch_size=4", "data.train_size=8", "data.vocab_size=300", "image.width=16", "image.depth=2"),
     *("image.heads=2", "image.inject_from=1", "text.width=16", "text.depth=1", "text.fusion_depth=1", "text.heads=2"),
     *("space.prototypes=8", "space.hidden=16", "space.bottleneck=8", "losses.queue=8", "run.steps=2", "run.eval_size=4"),
+    *("optim.lr=0.001", "optim.lr_end=0.0001"),
 ]
 
 

@@ -4,17 +4,17 @@ import json
 import math
 
 import pytest
-from small_runs import changed, metrics, settings, train
+from small_runs import TERMS, changed, metrics, settings, train
 
 from semmim_mini import cli
 from semmim_mini.training.logbook import read_metrics
 
-TERMS = {"itc", "itm", "mlm", "consensus", "mim"}
 PROMISED = {
     "retrieval": {"image_to_text", "text_to_image", "n_images", "n_texts", "chance_r1"},
     "masking": {"named_text", "named_random", "object_text", "object_random"},
     "semantics": {"ami", "ami_random_init", "ami_pixel_kmeans"},
     "mim": {"loss_masked", "loss_shuffled_caption", "loss_all_masked", "loss_marginal", "code_survives_caption_swap"},
+    "matching": {"balanced_accuracy", "chance"},
     "collapse": {"teacher_entropy", "max_entropy", "prototypes_used", "prototypes_used_cls"},
     "run": {"seconds", "images_per_second", "steps", "seed", "preset", "device", "precision"},
 }
@@ -41,9 +41,16 @@ def test_every_step_has_a_line_with_every_loss(run):
     records = read_metrics(run / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(6))
     for record in records:
-        assert set(record["loss"]) == TERMS
+        assert set(record["loss"]) == set(record["chance"]) == set(TERMS)
         assert all(math.isfinite(value) and value > 0 for value in record["loss"].values())
         assert record["grad_norm"] > 0 and record["images_per_second"] > 0
+
+
+def test_chance_stands_beside_every_loss(run):
+    for step, record in enumerate(read_metrics(run / "metrics.jsonl")):
+        # Keys of ITC: the batch of 8, and what earlier batches left in a queue of 16.
+        assert record["chance"]["itc"] == pytest.approx(math.log(8 + min(8 * step, 16)), abs=1e-4)
+        assert record["chance"]["mim"] == record["chance"]["consensus"] == pytest.approx(math.log(16))
 
 
 def test_masks_turn_from_random_to_guided_once(run):
@@ -74,6 +81,11 @@ def test_references_that_are_known_beforehand(report):
     assert 0 <= report["mim"]["loss_marginal"] <= report["collapse"]["max_entropy"] + 1e-4
 
 
+def test_matching_is_of_the_last_tenth_of_the_steps(run, report):
+    last = read_metrics(run / "metrics.jsonl")[-1]  # six steps: a tenth is one
+    assert report["matching"] == {"balanced_accuracy": pytest.approx(last["itm_balanced_accuracy"], abs=1e-5), "chance": 0.5}
+
+
 def test_the_report_is_plain_json(run):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON number")
@@ -86,6 +98,40 @@ def test_figures_are_drawn(run):
     assert pictures and all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
+def test_report_measures_the_last_checkpoint_anew(run, report, tmp_path, capsys):
+    from semmim_mini.report import summary
+
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert cli.main(["report", str(run), "--out", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert again.pop("checkpoint") == 6
+    assert again == {part: values for part, values in report.items() if part != "run"}  # only timing is the run's own
+    assert capsys.readouterr().out == summary(again) + "\n"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_report_reads_the_best_checkpoint_a_checkpoint_folder_and_other_pairs(run, report):
+    from semmim_mini.experiment import report_on
+
+    best = (run / "checkpoints" / "best").read_text(encoding="utf-8")
+    assert report_on(run, "best")["checkpoint"] == int(best.removeprefix("step-"))
+    folder = report_on(run / "checkpoints" / "step-000006", split="test_pictures")
+    assert folder["checkpoint"] == 6 and folder["pairs"] == "scenes/test_pictures" != report["pairs"]
+    assert "patch_codes_per_batch_early" not in folder["collapse"]  # a checkpoint alone knows nothing of its run
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_report_without_a_checkpoint_says_what_it_needs(tmp_path, capsys, which):
+    assert cli.main(["report", str(tmp_path), "--checkpoint", which]) == 2
+    said = capsys.readouterr()
+    assert f"{tmp_path} holds no {which} checkpoint; give a run folder made by pretrain" in said.err and not said.out
+
+
+def test_report_on_pairs_that_there_are_none_of(run, capsys):
+    assert cli.main(["report", str(run), "--split", "exam"]) == 2
+    assert "exam" in capsys.readouterr().err
+
+
 def test_photos_report_without_the_truth_that_they_lack(photos, tmp_path, capsys):
     assert pretrain(tmp_path / "run", data__source=f"flickr8k:{photos}", run__steps=2) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
@@ -95,8 +141,8 @@ def test_photos_report_without_the_truth_that_they_lack(photos, tmp_path, capsys
 
 
 def test_the_smallest_objective_runs_alone(small, tmp_path):
-    off = [f"losses.{term}.weight=0" for term in TERMS - {"itc"}]
-    train(changed(small, "run.steps=2", *off), tmp_path)
+    off = [f"losses.{term}.weight=0" for term in TERMS if term != "itc"]
+    train(changed(small, "run.steps=2", "masking.relevance=cross", *off), tmp_path)
     assert all(set(record["loss"]) == {"itc"} for record in metrics(tmp_path))
 
 

@@ -215,3 +215,16 @@ def test_the_text_query_meets_the_patch_keys_of_layer_m(encoder):
     cls_query = layer.attention.project(layer.norm_attention(trunk))[0][:, :, :1]
     patches = everything[:, :, :1, 1:] / everything[:, :, :1, 1:].sum(dim=-1, keepdim=True)
     torch.testing.assert_close(attention_weights(cls_query, keys), patches)
+
+
+def test_first_weights_are_scaled_by_fan_in(tiny):
+    net = ImageEncoder(tiny("image.width=128", "image.heads=4").image, resolution=64, text_width=128)
+    first = {name: parameter for name, parameter in net.named_parameters() if parameter.ndim >= 2 and name != "positions"}
+    assert len(first) == 2 + 2 * 4  # patches, text, and four matrices in each of two layers
+    for name, weight in first.items():
+        half = name.endswith(("attention.out.weight", "mlp.2.weight"))  # residual updates start at half size
+        assert weight.std().item() == pytest.approx(weight[0].numel() ** -0.5 * (0.5 if half else 1), rel=0.06), name
+        assert weight.mean().abs() < 0.05 * weight.std(), name
+    assert net.positions.std().item() == pytest.approx(0.2, rel=0.15)
+    for name, bias in net.named_parameters():
+        assert not name.endswith(".bias") or not bias.any(), name

@@ -12,6 +12,17 @@ def test_the_teacher_starts_as_the_student_and_is_never_trained(make_model):
     assert not any(name.startswith("teacher") for name, _ in model.trainable())
 
 
+def test_the_teacher_drops_nothing_out_while_the_student_trains(make_model):
+    model = make_model("text.dropout=0.5")
+    for mode in (True, False, True):
+        assert model.train(mode) is model
+        assert all(module.training is mode for module in model.student.modules())
+        assert not any(module.training for module in model.teacher.modules())
+    ids, words = torch.randint(5, 30, (2, 6)), torch.ones(2, 6, dtype=torch.bool)
+    assert torch.equal(model.teacher.text(ids, words), model.teacher.text(ids, words))
+    assert not torch.equal(model.student.text(ids, words), model.student.text(ids, words))
+
+
 def test_the_teachers_heads_are_shared_as_the_students_are(make_model):
     shared, two = make_model("space.shared=true"), make_model("space.shared=false")
     assert shared.teacher.space.cls is shared.teacher.space.patch

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from semmim_mini.model.text_encoder import CaptionDecoder, FusionEncoder, TextEncoder, WordHead, additive
+from semmim_mini.model.text_encoder import CaptionDecoder, FusionEncoder, TextEncoder, WordHead, additive, listening
 
 VOCAB, IMAGE_WIDTH = 30, 16
 
@@ -142,6 +142,25 @@ def test_listening_leaves_no_hook_behind(fusion):
     assert all(not layer.crossattention.self._forward_hooks for layer in fusion.encoder.layer)
 
 
+def test_listening_is_without_dropout_and_restores_the_mode(fusion):
+    for module in fusion.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    text, (_, words), image = torch.randn(2, 6, 12), some_words(), torch.randn(2, 5, IMAGE_WIDTH)
+    for mode in (True, False):
+        fusion.train(mode)
+        one, other = (fusion.attention_to_patches(text, words, image) for _ in range(2))
+        assert torch.equal(one, other)
+        assert all(module.training is mode for module in fusion.modules())
+
+
+def test_listening_ends_even_when_something_goes_wrong(fusion):
+    fusion.train()
+    with pytest.raises(RuntimeError, match="interrupted"), listening(fusion, fusion.encoder):
+        raise RuntimeError("interrupted")
+    assert fusion.encoder.training and all(not layer.crossattention.self._forward_hooks for layer in fusion.encoder.layer)
+
+
 # Decoder and word head ------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +186,42 @@ def test_the_decoder_ignores_padding(decoder):
     padded = decoder(torch.where(words, ids, 0), words, image)
     torch.testing.assert_close(padded[1, :4], decoder(ids[1:, :4], words[1:, :4], image[1:])[0])
     assert padded.isfinite().all()
+
+
+def test_the_decoders_attention_to_patches_is_the_attention_in_use(decoder):
+    ids, image = some_words(b=1)[0], torch.randn(1, 5, IMAGE_WIDTH)
+    words = torch.ones(1, 6, dtype=torch.bool)
+    weights = decoder.attention_to_patches(ids, words, image)
+    assert weights.shape == (2, 1, 2, 6, 4)  # layers, b, heads, l, n: without [CLS]
+    assert (weights > 0).all() and (weights.sum(dim=-1) < 1).all()  # the rest of each row is what [CLS] received
+    # The first layer's, from its own queries: causal self-attention, then the words ask the patches.
+    layer = decoder.bert.encoder.layer[0]
+    causal = torch.where(torch.ones(6, 6, dtype=torch.bool).tril(), 0.0, torch.finfo(torch.float32).min)[None, None]
+    x = layer.attention(decoder.bert.embeddings(ids), causal)[0]
+    block = layer.crossattention.self
+    query, key = (
+        rearrange(linear(y), "b n (h c) -> b h n c", h=2) for linear, y in ((block.query, x), (block.key, decoder.image_map(image)))
+    )
+    expected = (query @ key.transpose(-1, -2) / math.sqrt(6)).softmax(dim=-1)
+    torch.testing.assert_close(weights[0], expected[..., 1:], atol=1e-5, rtol=1e-5)
+
+
+def test_a_words_attention_does_not_know_the_words_to_come(decoder):
+    (ids, _), words, image = some_words(b=1), torch.ones(1, 6, dtype=torch.bool), torch.randn(1, 5, IMAGE_WIDTH)
+    other = ids.clone()
+    other[0, 3] = (ids[0, 3] - 4) % 25 + 5
+    before, after = (decoder.attention_to_patches(x, words, image) for x in (ids, other))
+    torch.testing.assert_close(after[..., :3, :], before[..., :3, :])
+    assert (after[..., 3, :] - before[..., 3, :]).abs().max() > 1e-4
+
+
+def test_the_decoder_listens_without_dropout(tiny):
+    # Word embeddings have dropout of their own, outside of the layers that are listened to.
+    config = tiny("text.dropout=0.5").text
+    decoder, (ids, words), image = CaptionDecoder(config, VOCAB, IMAGE_WIDTH, 8).train(), some_words(), torch.randn(2, 5, IMAGE_WIDTH)
+    one, other = (decoder.attention_to_patches(ids, words, image) for _ in range(2))
+    assert torch.equal(one, other) and all(module.training for module in decoder.modules())
+    assert not torch.equal(decoder(ids, words, image), decoder(ids, words, image))
 
 
 def test_the_word_head_is_tied_to_the_embeddings(config):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from semmim_mini.errors import UserError
+from semmim_mini.objectives.masking import cross_relevance
 from semmim_mini.training.masks import content_tokens
 from semmim_mini.training.schedules import plan_at
 from semmim_mini.training.step import SemMIMStep
@@ -39,7 +41,7 @@ def test_every_strategy_hides_the_exact_count(draw_mask, strategy):
         assert torch.equal(mask, torch.zeros(4, 4, dtype=torch.bool).scatter(1, scores.topk(2, dim=1).indices, True))
 
 
-@pytest.mark.parametrize("relevance", ["cross", "query", "itc"])
+@pytest.mark.parametrize("relevance", ["caption", "cross", "query", "itc"])
 def test_high_and_low_hide_opposite_ends(draw_mask, relevance):
     high, _ = draw_mask("masking.strategy=text_high", f"masking.relevance={relevance}")
     low, _ = draw_mask("masking.strategy=text_low", f"masking.relevance={relevance}")
@@ -57,3 +59,57 @@ def test_unmasked_samples_stay_whole(draw_mask):
     mask, _ = draw_mask("masking.masked_share=0.5", "masking.strategy=random", "data.batch_size=8", seed=3)
     masked = torch.rand(8, 2, generator=torch.Generator().manual_seed(3))[:, 0] < 0.5
     assert 0 < masked.sum() < 8 and torch.equal(mask.sum(dim=1), 2 * masked)
+
+
+# Relevance: which network answers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(make_model, make_batch):
+    """`asked("caption", …)`: (step, batch, teaching, relevance), with captions of different lengths."""
+
+    def ask(kind: str, *settings: str):
+        step = SemMIMStep(make_model(f"masking.relevance={kind}", *settings))
+        batch = make_batch(step.config)
+        teaching = step.teach(batch, plan_at(step.config, 0))
+        return step, batch, teaching, step.masker.relevance(kind, teaching, batch)
+
+    return ask
+
+
+def test_caption_relevance_is_the_decoders_attention_to_the_teachers_patches(asked):
+    step, batch, teaching, relevance = asked("caption")
+    weights = step.model.decoder.attention_to_patches(batch.input_ids, batch.attention_mask, teaching.clean)
+    torch.testing.assert_close(relevance, cross_relevance(weights, content_tokens(batch.attention_mask)))
+    # Written out for the first sample: the mean over layers, heads and the words between [CLS] and [SEP].
+    length = int(batch.attention_mask[0].sum())
+    torch.testing.assert_close(relevance[0], weights[:, 0, :, 1 : length - 1].mean(dim=(0, 1, 2)))
+
+
+def test_caption_relevance_asks_no_one_else(asked):
+    step, batch, teaching, before = asked("caption")
+    for module in (step.model.fusion, step.model.student, step.model.teacher):
+        for parameter in module.parameters():
+            parameter.data.mul_(3.0)
+    assert torch.equal(step.masker.relevance("caption", teaching, batch), before)
+    for parameter in step.model.decoder.parameters():
+        parameter.data.normal_()
+    assert not torch.allclose(step.masker.relevance("caption", teaching, batch), before)
+
+
+@pytest.mark.parametrize("kind", ["caption", "cross"])
+def test_relevance_is_the_same_twice_under_dropout_and_leaves_training_on(asked, kind):
+    step, batch, teaching, before = asked(kind, "text.dropout=0.5")
+    assert step.model.training
+    assert torch.equal(step.masker.relevance(kind, teaching, batch), before)
+    assert all(module.training for part in (step.model.fusion, step.model.decoder) for module in part.modules())
+
+
+def test_relevance_has_no_gradient(asked):
+    assert not asked("caption")[3].requires_grad
+
+
+def test_caption_relevance_without_a_decoder_is_refused(tiny):
+    with pytest.raises(UserError, match=r"masking\.relevance='caption' is impossible.*losses\.caption"):
+        tiny("masking.relevance=caption", "losses.caption.weight=0")
+    assert tiny("masking.relevance=cross", "losses.caption.weight=0").losses.caption.weight == 0
