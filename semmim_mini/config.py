@@ -189,8 +189,9 @@ class LossesConfig:
     itc_keys: str = "student"  # batch keys: teacher [F: ALBEF] | student [F: CLIP; learns faster while the teacher is young]
     alpha: float = 0.4  # share of the teacher's similarity in the ITC targets [F: ALBEF]
     alpha_ramp: tuple[float, float] = (0.94, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
-    # Shares of the run between which ITM negatives go from random to hard [F: hard at once; C: a ramp].
-    hard_negatives: tuple[float, float] = (0.97, 1.0)
+    # Shares of the run between which ITM negatives go from random to hard [F: hard at once; C: a ramp]. (1, 1) is random throughout:
+    # in so short a run hard negatives throw matching back to its base rate.
+    hard_negatives: tuple[float, float] = (1.0, 1.0)
     mim_target: str = "codes"  # codes [S] | pixels [F: VLMAE] | tokens [F: VL-BEiT]
     mim_student_text: bool = True  # text in masked modelling [S]
     mim_target_text: bool = True  # text in the targets [S]
