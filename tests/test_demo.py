@@ -1,0 +1,71 @@
+"""The demo's sentences follow the numbers, whatever these are."""
+
+import pytest
+
+from semmim_mini import demo
+from semmim_mini.demo import run_demo, verdict
+from semmim_mini.experiment import Result
+from semmim_mini.training.loop import Finished
+
+GOOD = {
+    "retrieval": {"image_to_text": {"r1": 0.05}, "text_to_image": {"r1": 0.03}, "chance_r1": 0.001},
+    "masking": {"named_text": 0.5, "named_random": 0.25, "selectivity_text": 0.9, "selectivity_scene": 0.75},
+    "semantics": {"ami": 0.3, "ami_pixel_kmeans": 0.2, "ami_random_init": 0.1},
+    "mim": {"loss_marginal": 6.0, "loss_masked": 5.0, "loss_all_masked": 5.75},
+    "collapse": {"prototypes": 8, "prototypes_used": 7, "patch_codes_per_batch_early": 100.0, "patch_codes_per_batch_late": 99.0},
+    "matching": {"balanced_accuracy": 0.8, "chance": 0.5},
+}
+
+
+def said_of(part: str, **changed) -> str:
+    return verdict({part: GOOD[part] | changed})
+
+
+def test_one_sentence_for_each_part_that_was_measured():
+    assert len(verdict(GOOD).splitlines()) == 6
+    assert verdict({"pairs": "photos", "retrieval": GOOD["retrieval"]}).count("\n") == 0
+
+
+def test_retrieval_is_judged_by_its_weaker_direction():
+    assert "aligned: at least 30 times chance" in said_of("retrieval")
+    assert "hardly aligned: at least 2 times" in said_of("retrieval", text_to_image={"r1": 0.002})
+
+
+@pytest.mark.parametrize(
+    ("named", "chosen", "sentence"),
+    [
+        (0.5, 0.9, "Masks find what captions name (2.00× random), and they follow the caption"),
+        (0.5, 0.75, "Masks find what captions name (2.00× random), mostly because they find objects"),
+        (0.3, 0.75, "Masks hardly find"),
+    ],
+)
+def test_objectness_is_not_praised_as_reading(named, chosen, sentence):
+    assert sentence in said_of("masking", named_text=named, selectivity_text=chosen)
+
+
+def test_a_narrow_lead_of_codes_is_a_draw():
+    assert "better than k-means on pixels and better than an untrained" in said_of("semantics")
+    assert "no better than k-means on pixels and better" in said_of("semantics", ami=0.205)
+
+
+def test_what_text_alone_gives_away():
+    assert "gives away 25 %" in said_of("mim").replace("25%", "25 %")  # 0.25 of the 1.0 nats between guessing and knowing
+    assert "gives away 0%" in said_of("mim", loss_all_masked=7.0)
+    assert "not learned more than guessing" in said_of("mim", loss_masked=6.5)
+
+
+def test_prototypes_that_held_and_that_shrank():
+    assert "held over the run (late/early 0.99)" in said_of("collapse")
+    assert "shrank over the run (late/early 0.50)" in said_of("collapse", patch_codes_per_batch_late=50.0)
+    assert "7 of 8 prototypes" in verdict({"collapse": {"prototypes": 8, "prototypes_used": 7}})
+
+
+def test_matching_at_its_base_rate_is_said():
+    assert "learned: 80%" in said_of("matching")
+    assert "has hardly begun: 51%" in said_of("matching", balanced_accuracy=0.51)
+
+
+def test_the_exit_code_of_an_interrupted_demo(monkeypatch, tmp_path):
+    stopped = Finished(steps=3, interrupted=True, seconds=1.0, images_per_second=1.0, device="cpu", precision="fp32")
+    monkeypatch.setattr(demo, "run_experiment", lambda config, folder: Result(folder, stopped, None))
+    assert run_demo(None, tmp_path) == 130
