@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from semmim_mini.config import Config
+from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.data.text import load_tokenizer
 from semmim_mini.model.semmim import SemMIM
@@ -32,10 +33,7 @@ def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=pr
     run = Pretraining(config, folder, resume)
     if run.main:
         say(header(run))
-    held_out = open_pairs(
-        config.data.source, config.data.report_split, resolution=config.data.resolution, seed=config.run.seed, size=1_000,
-        max_bad_share=config.data.max_bad_share,
-    )  # fmt: skip  # opened before training: a missing split is found out now, not hours later
+    held_out = open_held_out(config)  # before training: a missing split is found out now, not hours later
     finished = run.run()
     run.close()
     if not run.main or finished.interrupted:
@@ -49,6 +47,19 @@ def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=pr
 
     draw_all(folder, run.model, run.tokenizer, held_out)
     return Result(folder, finished, report)
+
+
+def open_held_out(config: Config, source: str | None = None, split: str | None = None) -> Pairs:
+    """The pairs of report.json: the run's own, or of another source or split; of scenes, 1,000."""
+    data = config.data
+    return open_pairs(
+        source or data.source,
+        split or data.report_split,
+        resolution=data.resolution,
+        seed=config.run.seed,
+        size=1_000,
+        max_bad_share=data.max_bad_share,
+    )
 
 
 def load_run(folder: Path, which: str = "last") -> tuple[SemMIM, PreTrainedTokenizerBase]:
@@ -68,10 +79,7 @@ def report_on(folder: Path, which: str = "last", data: str | None = None, split:
     """report.json anew, from a checkpoint: for an interrupted run, its best checkpoint, or other pairs than it was trained on."""
     model, tokenizer = load_run(folder, which)
     config, records = model.config, Path(folder) / "metrics.jsonl"
-    held_out = open_pairs(
-        data or config.data.source, split or config.data.report_split, resolution=config.data.resolution, seed=config.run.seed, size=1_000,
-        max_bad_share=config.data.max_bad_share,
-    )  # fmt: skip
+    held_out = open_held_out(config, data, split)
     report = make_report(model, tokenizer, held_out, records=read_metrics(records) if records.exists() else [])
     report["checkpoint"] = checkpoint.read_state(checkpoint.find(folder, which))["step"]
     return report

@@ -36,7 +36,7 @@ from semmim_mini.objectives.agreement import consensus_loss
 from semmim_mini.objectives.contrastive import itc_loss
 from semmim_mini.objectives.masked_language import IGNORE, caption_loss, mlm_loss
 from semmim_mini.objectives.matching import itm_loss, sample_negatives
-from semmim_mini.objectives.targets import centred_targets, sinkhorn_targets
+from semmim_mini.objectives.targets import centred_targets, sinkhorn_targets, update_center
 from semmim_mini.training import processes
 from semmim_mini.training.masks import Masker
 from semmim_mini.training.schedules import Plan
@@ -333,7 +333,8 @@ class SemMIMStep(nn.Module):
             memory.add_directions(notes["directions"])
         for name, note in (("cls_center", "cls_logits"), ("patch_center", "patch_logits")):
             if note in notes:
-                getattr(memory, name).lerp_(notes[note], 1 - momentum)
+                center = getattr(memory, name)
+                center.copy_(update_center(center, notes[note], momentum))
 
 
 def describe(target: Tensor, name: str) -> dict[str, Tensor]:
