@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="time and memory of every part of a step")
     bench.add_argument("--preset", default="tiny")
     bench.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    bench.add_argument("--no-growth", action="store_true", help="leave out how a step grows, which takes most of the time")
     bench.add_argument("--out", type=Path, help="also write the numbers as JSON")
     bench.set_defaults(command=_bench)
 
@@ -130,7 +131,7 @@ def _configuration(arguments):
 def _bench(arguments) -> int:
     from semmim_mini.bench import run_bench
 
-    return run_bench(_configuration(arguments), arguments.out)
+    return run_bench(_configuration(arguments), arguments.out, growth=not arguments.no_growth)
 
 
 def _check(arguments) -> int:

@@ -9,7 +9,8 @@ r"""Every choice of a run, in one tree of frozen dataclasses.
     ├── masking   which patches are hidden                               r ratio
     ├── losses    weight and start of every term
     ├── optim     AdamW and its schedule
-    └── run       steps, seed, precision, saving
+    ├── run       steps, seed, precision, saving
+    └── task      what is trained: pre-training, or fine-tuning from a checkpoint
 
 The same tree is a preset (`presets.py`), a YAML file (`to_yaml`, `from_yaml`) and the command line (`--set masking.ratio=0.3`).
 Impossible values fail when the tree is built, not an hour later: each message names the field, the value and what would do.
@@ -73,7 +74,7 @@ class ImageConfig:
     width: int = 128  # d
     depth: int = 4
     heads: int = 4
-    mlp_ratio: float = 4.0
+    mlp_ratio: float = 2.0  # of the hidden layer to the width [F: 4; C: 2 in tiny, whose compute is better spent on steps]
     inject_from: int = 2  # m: layers ≥ m see text [C: half the depth]
     injection: str = "append"  # append: text as extra keys and values [C] | gated: zero-gated cross-attention [F: FIBER]
     isolation: str = "fork"  # none | mask | fork: how [CLS] is kept from the text [C; H: that it must be]
@@ -94,7 +95,7 @@ class TextConfig:
     fusion_depth: int = 2  # layers with cross-attention to the image
     decoder_depth: int = 1  # layers of the caption decoder, built only when losses.caption.weight > 0
     heads: int = 4
-    mlp_ratio: float = 4.0
+    mlp_ratio: float = 2.0  # as in the image encoder
     dropout: float = 0.0
     pretrained: str = ""  # a transformers BERT by name or folder for the text encoder; "" starts from scratch
     freeze: bool = False  # keep a pre-trained text encoder fixed
@@ -182,13 +183,14 @@ class LossesConfig:
     itc: Term = field(default_factory=Term)
     itm: Term = field(default_factory=lambda: Term(start=0.75))
     mlm: Term = field(default_factory=lambda: Term(start=0.75))
-    consensus: Term = field(default_factory=lambda: Term(start=0.94))
-    mim: Term = field(default_factory=lambda: Term(start=0.94))
+    consensus: Term = field(default_factory=lambda: Term(start=0.93))
+    mim: Term = field(default_factory=lambda: Term(start=0.93))
     caption: Term = field(default_factory=Term)
+    answer: Term = field(default_factory=lambda: Term(weight=0.0))  # of fine-tuning for questions only
     queue: int = 0  # ITC negatives from earlier steps [F: 65,536 in ALBEF]; 0 for none
     itc_keys: str = "student"  # batch keys: teacher [F: ALBEF] | student [F: CLIP; learns faster while the teacher is young]
     alpha: float = 0.4  # share of the teacher's similarity in the ITC targets [F: ALBEF]
-    alpha_ramp: tuple[float, float] = (0.94, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
+    alpha_ramp: tuple[float, float] = (0.93, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
     # Shares of the run between which ITM negatives go from random to hard [F: hard at once; C: a ramp]. (1, 1) is random throughout:
     # in so short a run hard negatives throw matching back to its base rate.
     hard_negatives: tuple[float, float] = (1.0, 1.0)
@@ -232,12 +234,12 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    steps: int = 800
+    steps: int = 720
     seed: int = 0
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step
     checkpoint_activations: bool = False  # recompute image layers in the backward pass: slower, less memory
-    eval_every: int = 800  # steps between looks at the validation pairs
+    eval_every: int = 720  # steps between looks at the validation pairs
     eval_size: int = 500  # validation images looked at then
     save_every: int = 100
     log_every: int = 20  # lines on a terminal that shows no progress bar; metrics.jsonl has every step
@@ -245,6 +247,19 @@ class RunConfig:
     def __post_init__(self):
         _at_least_one("run", self, "steps", "accumulate", "eval_every", "save_every", "log_every", "eval_size")
         _one_of("run.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+
+
+TASKS = ("pretrain", "retrieval", "captioning", "vqa")
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    name: str = "pretrain"  # pretrain | retrieval | captioning | vqa: what the run trains
+    checkpoint: str = ""  # of fine-tuning: the run or checkpoint folder that it starts from
+    from_scratch: bool = False  # take that checkpoint's settings and tokenizer, not its weights: what pre-training is worth
+
+    def __post_init__(self):
+        _one_of("task.name", self.name, TASKS)
 
 
 @dataclass(frozen=True)
@@ -259,11 +274,12 @@ class Config:
     losses: LossesConfig = field(default_factory=LossesConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self):
         side, patch = self.data.resolution, self.image.patch
         _require(side % patch == 0, "data.resolution", side, f"must be a multiple of image.patch={patch}")
-        if self.masking.relevance == "caption":
+        if self.masking.relevance == "caption" and self.task.name == "pretrain":
             trained = self.losses.caption.weight > 0
             _require(trained, "masking.relevance", "caption", "it reads the decoder of losses.caption: give that weight, or choose cross")
         queue, batch = self.losses.queue, self.data.batch_size

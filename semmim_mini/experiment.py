@@ -15,7 +15,7 @@ from semmim_mini.model.semmim import SemMIM
 from semmim_mini.report import make_report, run_facts, write_report
 from semmim_mini.training import checkpoint
 from semmim_mini.training.logbook import read_metrics
-from semmim_mini.training.loop import Finished, Pretraining
+from semmim_mini.training.loop import Finished, Training
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Result:
 def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=print) -> Result:
     """Pre-train in `folder`, then write report.json and figures/ from held-out pairs."""
     began, folder = time.perf_counter(), Path(folder)
-    run = Pretraining(config, folder, resume)
+    run = Training(config, folder, resume)
     if run.main:
         say(header(run))
     held_out = open_held_out(config)  # before training: a missing split is found out now, not hours later
@@ -85,7 +85,7 @@ def report_on(folder: Path, which: str = "last", data: str | None = None, split:
     return report
 
 
-def header(run: Pretraining) -> str:
+def header(run: Training) -> str:
     """What will run, where, and where to look."""
     config, count = run.config, sum(p.numel() for _, p in run.model.trainable())
     first = f"resuming at step {run.start} of" if run.start else "training"

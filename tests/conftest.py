@@ -48,7 +48,15 @@ TINY = (
     ),
     *("masking.strategy=text_high", "masking.relevance=cross", "masking.masked_share=1.0", "masking.random_until=0.1"),
     *("data.resolution=16", "data.batch_size=4", "data.max_length=8"),
-    *("image.patch=8", "image.width=16", "image.depth=2", "image.heads=2", "image.inject_from=1"),
+    *(
+        "image.mlp_ratio=4.0",
+        "text.mlp_ratio=4.0",
+        "image.patch=8",
+        "image.width=16",
+        "image.depth=2",
+        "image.heads=2",
+        "image.inject_from=1",
+    ),
     *("text.width=12", "text.depth=1", "text.fusion_depth=1", "text.decoder_depth=1", "text.heads=2"),
     *("space.prototypes=6", "space.hidden=16", "space.bottleneck=8", "space.projection=10"),
     *(

@@ -176,3 +176,11 @@ def test_bench_prints_and_writes_the_same_figures(tmp_path, capsys):
     assert f"{figures['full_over_itc']:.1f} times a step of ITC alone" in said
     for part in figures["parts"]:
         assert part in said
+
+
+def test_bench_without_growth_says_all_but_growth(tmp_path, capsys):
+    arguments = ["bench", "--no-growth", *(word for setting in SMALL for word in ("--set", setting)), "--out", str(tmp_path / "bench.json")]
+    assert cli.main(arguments) == 0
+    said, figures = capsys.readouterr().out, json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert "growth" not in figures and "ideal is growth" not in said
+    assert "full step" in said and "samples/s" in said

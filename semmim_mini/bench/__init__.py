@@ -32,14 +32,17 @@ CAPTIONS_FROM = 1_000  # pairs whose captions make the vocabulary: enough for it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def run_bench(config: Config, out: Path | None = None) -> int:
+def run_bench(config: Config, out: Path | None = None, growth: bool = True) -> int:
     """Measure, print a table, and write JSON to `out` if given. Returns the exit code.
+
+    Args:
+        growth: also measure how a step grows; it takes most of the time.
 
     Raises:
         UserError: the data cannot be opened, or `out` cannot be written.
     """
     _require_writable(out)
-    result = measure(config)
+    result = measure(config, growth=growth)
     print(as_table(result))
     if out is not None:
         write_text(out, json.dumps(result, indent=2) + "\n")
@@ -47,7 +50,7 @@ def run_bench(config: Config, out: Path | None = None) -> int:
     return 0
 
 
-def measure(config: Config, repeats: int = 3) -> dict:
+def measure(config: Config, repeats: int = 3, growth: bool = True) -> dict:
     """Everything `bench` reports, in seconds, bytes and FLOPs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision, reason = choose_precision(config.run.precision, device.type)
@@ -70,7 +73,7 @@ def measure(config: Config, repeats: int = 3) -> dict:
     result["arithmetic"]["share"] = result["arithmetic"]["achieved_per_second"] / result["arithmetic"]["matrix_product_per_second"]
     result["data"] = data | {"step_images_per_second": needed, "two_workers_suffice": 2 * data["samples_per_second"] >= needed}
     del bench  # a large model would not fit several times
-    return result | {"growth": grow(config, vocab_size, batch, precision)}
+    return result | ({"growth": grow(config, vocab_size, batch, precision)} if growth else {})
 
 
 def _data(config: Config) -> tuple[Batch, int, dict]:
@@ -79,7 +82,7 @@ def _data(config: Config) -> tuple[Batch, int, dict]:
     pairs = open_pairs(
         data.source, "train", resolution=data.resolution, seed=config.run.seed, size=data.train_size, max_bad_share=data.max_bad_share
     )
-    tokenizer = make_tokenizer(data, pairs, None, most=CAPTIONS_FROM)
+    tokenizer = make_tokenizer(config, pairs, None, most=CAPTIONS_FROM)
     views = TwoViews(data.resolution, scale=data.crop_scale, randaugment=(2, 7) if data.randaugment else None)
     loader = PretrainLoader(
         pairs, tokenizer, views, batch_size=data.batch_size, seed=config.run.seed, start_step=0, stop_step=DATA_BATCHES + 1,

@@ -3,7 +3,8 @@
 
 def as_table(result: dict) -> str:
     """All of `bench.measure`'s result, in the order in which questions about it arise."""
-    return "\n\n".join([_heading(result), _parts(result), _arithmetic(result), _data(result), _growth(result)])
+    parts = [_heading(result), _parts(result), _arithmetic(result), _data(result)]
+    return "\n\n".join([*parts, _growth(result)] if "growth" in result else parts)
 
 
 def _heading(result: dict) -> str:

@@ -27,6 +27,7 @@ NAMES = {
     "consensus": "Consensus",
     "mim": "Masked patches (MIM)",
     "caption": "Captioning",
+    "answer": "Answers",
 }
 COLUMNS, PANEL, GAP = 3, 1.75, 0.62  # panels a row; height of a panel and the space between rows, in inches
 HEALTH_NOTE = (

@@ -102,6 +102,8 @@ class SemMIM(nn.Module):
         self.itm_head = nn.Linear(text.width, 2)
         self.mlm_head = WordHead(self.student.text)
         self.decoder = CaptionDecoder(text, vocab_size, image.width, config.data.max_length) if losses.caption.weight > 0 else None
+        # Answers are written like captions, by a decoder that looks at the question as the fusion encoder read it [F: ALBEF, BLIP].
+        self.answerer = CaptionDecoder(text, vocab_size, text.width, config.data.max_length) if losses.answer.weight > 0 else None
         pixels = 3 * image.patch**2
         self.pixel_head = nn.Linear(image.width, pixels) if losses.mim_target == "pixels" else None
         self.token_head = nn.Linear(image.width, losses.patch_tokens) if losses.mim_target == "tokens" else None

@@ -129,6 +129,15 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         raise UserError(f"{path} does not fit this configuration or is damaged: {error}") from error
 
 
+def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """All weights of a checkpoint by name, for whoever needs some of them; of tied weights, one name."""
+    path = checkpoint / "model.safetensors"
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged or missing: {error}; give another checkpoint") from error
+
+
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """AdamW's state by parameter name."""
     names = {id(p): name for name, p in model.named_parameters()}

@@ -2,6 +2,8 @@ r"""The training loop: batches in, a folder of results out.
 
     DIR/config.yaml  tokenizer/  metrics.jsonl  checkpoints/  report.json  figures/
 
+The loop knows nothing of what it trains: `jobs.py` has the data, the networks and the step of pre-training and of each task.
+
 **Exactness.** Step t depends on (configuration, t) and the state of the networks, on nothing else: the data order, augmentations,
 masks, negatives and dropout of step t are all seeded by (seed, t) or (seed, epoch, index). A run that was killed and resumed
 therefore ends in the same bits as one that was not, and two processes compute what one would.
@@ -23,22 +25,15 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from semmim_mini.config import Config, to_yaml
-from semmim_mini.data.cache import CachedPairs
-from semmim_mini.data.loader import PretrainLoader
-from semmim_mini.data.sources import open_pairs
-from semmim_mini.data.views import TwoViews
 from semmim_mini.errors import UserError
-from semmim_mini.model.pretrained import load_pretrained_text
-from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives import matching
-from semmim_mini.tasks.retrieval import evaluate_retrieval
 from semmim_mini.training import checkpoint, processes
+from semmim_mini.training.jobs import open_job
 from semmim_mini.training.logbook import Logbook
 from semmim_mini.training.optimizer import build_optimizer, set_rate
 from semmim_mini.training.precision import choose_precision
 from semmim_mini.training.schedules import Plan, plan_at
-from semmim_mini.training.startup import make_tokenizer, prepare_step
-from semmim_mini.training.step import SemMIMStep, StepOutput
+from semmim_mini.training.step import StepOutput
 
 
 class Diverged(UserError):
@@ -57,8 +52,8 @@ class Finished:
     precision: str
 
 
-class Pretraining:
-    """One pre-training run in one folder.
+class Training:
+    """One run in one folder: pre-training, or fine-tuning for a task.
 
     Args:
         config: the whole configuration.
@@ -81,28 +76,17 @@ class Pretraining:
         )
         self.main = self.accelerator.is_main_process
         torch.manual_seed(config.run.seed)
-        self.pairs = self._open("train")
-        self.validation = self._open("val")
-        self.tokenizer = make_tokenizer(config.data, self.pairs, self.resumed)
-        self.model = SemMIM(config, len(self.tokenizer))
-        if config.text.pretrained and not self.resumed:
-            load_pretrained_text(self.model, config.text.pretrained)
+        self.job = open_job(config, self.resumed)
+        self.pairs, self.tokenizer, self.model = self.job.pairs, self.job.tokenizer, self.job.model
         self.model.to(self.accelerator.device)
-        self.step_module = SemMIMStep(self.model)
+        self.step_module = self.job.step
+        self.teaches = self.job.teaches
         self.optimizer = build_optimizer(self.model, config.optim)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
-        self.start, self.best_score = 0, -1.0
+        self.start, self.best_score = 0, -math.inf
         self.stop_requested = False
         if self.resumed:
             self._restore()
-
-    def _open(self, split: str):
-        data = self.config.data
-        size = data.train_size if split == "train" else self.config.run.eval_size
-        pairs = open_pairs(
-            data.source, split, resolution=data.resolution, seed=self.config.run.seed, size=size, max_bad_share=data.max_bad_share
-        )
-        return CachedPairs(pairs) if data.cache and split == "train" and not hasattr(pairs, "read") else pairs
 
     def _claim_folder(self, resume: bool) -> Path | None:
         """The checkpoint to resume from, or None for a new run. A used folder is never written over by accident."""
@@ -136,7 +120,9 @@ class Pretraining:
     def run(self, until: int | None = None) -> Finished:
         """Train up to step `until` (default: all steps); saves at the end, at intervals and when interrupted."""
         config, until = self.config, min(until or self.config.run.steps, self.config.run.steps)
-        loader = self._loader(until)  # may object to the data: before anything is written
+        loader = self.job.loader(
+            self.start, until, self.accelerator.process_index, self.accelerator.num_processes
+        )  # may object to the data: before anything is written
         if self.main:
             self._open_folder()
         log = Logbook(self.folder, config.run.steps, self.start, config.run.log_every, quiet=not self.main)
@@ -193,28 +179,10 @@ class Pretraining:
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
-    def _loader(self, until: int) -> PretrainLoader:
-        data = self.config.data
-        views = TwoViews(data.resolution, scale=data.crop_scale, randaugment=(2, 7) if data.randaugment else None)
-        return PretrainLoader(
-            self.pairs,
-            self.tokenizer,
-            views,
-            batch_size=data.batch_size,
-            seed=self.config.run.seed,
-            start_step=self.start,
-            stop_step=until,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            workers=data.workers,
-            max_length=data.max_length,
-            mlm_share=data.mlm_share,
-        )
-
     def _one_step(self, batch, step: int) -> dict:
         """Forward, backward, optimiser, teacher, memory. Returns the step's log record."""
         config, plan = self.config, plan_at(self.config, step)
-        prepare_step(self.model, batch, step)
+        self.job.prepare(batch, step)
         set_rate(self._adamw, plan.lr_factor)
         parts = batch.split(config.run.accumulate)
         outputs = []
@@ -231,7 +199,8 @@ class Pretraining:
                 self.accelerator.backward(total / len(parts))
         norm = self._update(plan, step)
         for output in outputs:
-            self.step_module.remember(output.remember)
+            if output.remember:
+                self.step_module.remember(output.remember)
         record = _record(step, outputs, plan, norm)
         return record | {"chance": chance_levels(config, len(self.tokenizer), record)}
 
@@ -247,16 +216,15 @@ class Pretraining:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.model.update_teacher(plan.momentum)
+        if self.teaches:
+            self.model.update_teacher(plan.momentum)
         return norm
 
     def _validate(self, step: int, log: Logbook) -> bool:
-        """Retrieval on validation pairs; True when it is the best so far."""
-        result = evaluate_retrieval(self.model, self.tokenizer, self.validation, limit=self.config.run.eval_size)
-        i2t, t2i = result["image_to_text"]["r1"], result["text_to_image"]["r1"]
-        log.say(f"validation after step {step}: R@1 image→text {i2t:.1%}, text→image {t2i:.1%} (chance {result['chance_r1']:.2%})")
-        score = (i2t + t2i) / 2
-        better, self.best_score = score > self.best_score, max(score, self.best_score)
+        """A look at held-out data; True when it is the best so far."""
+        found = self.job.validate()
+        log.say(f"validation after step {step}: {found.text}")
+        better, self.best_score = found.score > self.best_score, max(found.score, self.best_score)
         return better
 
     def _save(self, step: int, best: bool) -> None:
@@ -320,6 +288,7 @@ def chance_levels(config: Config, vocab_size: int, record: dict) -> dict[str, fl
         "itm": matching.CHANCE,
         "mlm": math.log(vocab_size),
         "caption": math.log(vocab_size),
+        "answer": math.log(vocab_size),
         "consensus": codes,
         "mim": {"codes": codes, "pixels": 1.0, "tokens": math.log(config.losses.patch_tokens)}[config.losses.mim_target],
     }
@@ -329,7 +298,7 @@ def chance_levels(config: Config, vocab_size: int, record: dict) -> dict[str, fl
 class _graceful_stop:
     """Ctrl-C and SIGTERM set a flag that the loop reads between steps; a second one acts at once."""
 
-    def __init__(self, run: Pretraining):
+    def __init__(self, run: Training):
         self.run = run
 
     def __enter__(self):

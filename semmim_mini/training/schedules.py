@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from semmim_mini.config import Config
 
-TERMS = ("itc", "itm", "mlm", "consensus", "mim", "caption")
+PRETRAINING_TERMS = ("itc", "itm", "mlm", "consensus", "mim", "caption")
+TERMS = (*PRETRAINING_TERMS, "answer")
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,43 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from semmim_mini.config import DataConfig
+from semmim_mini.config import Config
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.text import load_tokenizer, train_wordpiece
 from semmim_mini.model.encoding_space import kmeans_prototypes
+from semmim_mini.model.pretrained import load_pretrained_text
 from semmim_mini.model.semmim import SemMIM
+from semmim_mini.model.transfer import transfer
 from semmim_mini.objectives.masked_image import patch_pixels
-from semmim_mini.training import processes
+from semmim_mini.training import checkpoint, processes
 from semmim_mini.training.schedules import first_step, space_start
 
 
-def make_tokenizer(data: DataConfig, pairs: Pairs, resumed: Path | None, most: int = 2_000):
-    """The tokenizer of a run: of the checkpoint it resumes, by name or folder, or a vocabulary trained on the captions at hand.
+def make_tokenizer(config: Config, pairs: Pairs, resumed: Path | None, most: int = 2_000):
+    """The tokenizer of a run: of the checkpoint it goes on or starts from, by name or folder, or trained on the captions at hand.
 
     A vocabulary is trained on at most `most` pairs, spread evenly, so that large sources do not delay the start.
     """
-    if resumed is not None or data.tokenizer != "train":
-        return load_tokenizer(resumed / "tokenizer" if resumed is not None else data.tokenizer)
+    data, task = config.data, config.task
+    if origin := resumed or (checkpoint.find(Path(task.checkpoint)) if task.checkpoint else None):
+        return load_tokenizer(origin / "tokenizer")
+    if data.tokenizer != "train":
+        return load_tokenizer(data.tokenizer)
     places = range(0, len(pairs), max(1, len(pairs) // most))
     return train_wordpiece((caption for i in places for caption in pairs.captions(i)), data.vocab_size)
+
+
+def first_weights(model: SemMIM, config: Config) -> list[str]:
+    """Weights from a checkpoint or from a pre-trained text encoder, where the configuration says so.
+
+    Returns:
+        The parts that a fine-tuning run starts at random, because its checkpoint has none that fit.
+    """
+    if config.task.checkpoint and not config.task.from_scratch:
+        return transfer(model, checkpoint.load_tensors(checkpoint.find(Path(config.task.checkpoint))))
+    if config.text.pretrained:
+        load_pretrained_text(model, config.text.pretrained)
+    return []
 
 
 def prepare_step(model: SemMIM, batch, step: int) -> None:

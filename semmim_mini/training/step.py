@@ -87,7 +87,7 @@ class SemMIMStep(nn.Module):
         draw = torch.Generator().manual_seed(seed)
         teaching = self.teach(batch, plan) if self.needs_teacher(plan) else None
 
-        text, masked_text = self.read(batch, plan)
+        text, masked_text = self.read(batch, plan) if plan.has("itc", "itm", "mlm", "mim", "consensus") else (None, None)
         passes = 2 if plan.has("consensus") and self.config.losses.student_passes == "three" else 1
         clean = self.model.student.image(rearrange(images[:passes], "v b c h w -> (v b) c h w"))
         clean = rearrange(clean, "(v b) s d -> v b s d", v=passes)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from semmim_mini.config import Config, override
 from semmim_mini.training.logbook import read_metrics
-from semmim_mini.training.loop import Finished, Pretraining
+from semmim_mini.training.loop import Finished, Training
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
@@ -71,7 +71,7 @@ def changed(config: Config, *typed: str) -> Config:
 
 
 def train(config: Config, folder: Path, until: int | None = None, resume: bool = False) -> Finished:
-    return Pretraining(config, folder, resume).run(until)
+    return Training(config, folder, resume).run(until)
 
 
 def environment() -> dict[str, str]:

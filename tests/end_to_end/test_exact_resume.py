@@ -18,7 +18,7 @@ import os, signal, sys
 from pathlib import Path
 from semmim_mini.config import from_yaml
 from semmim_mini.training import checkpoint
-from semmim_mini.training.loop import Pretraining
+from semmim_mini.training.loop import Training
 
 save = checkpoint.save_file
 def save_file(tensors, path):
@@ -27,7 +27,7 @@ def save_file(tensors, path):
     save(tensors, path)
 
 checkpoint.save_file = save_file
-Pretraining(from_yaml(Path(sys.argv[1]).read_text()), Path(sys.argv[2])).run()
+Training(from_yaml(Path(sys.argv[1]).read_text()), Path(sys.argv[2])).run()
 """
 
 

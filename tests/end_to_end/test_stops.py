@@ -42,15 +42,15 @@ def test_a_loss_that_is_no_number_names_term_and_step(value, small, tmp_path, mo
 
 
 def test_a_gradient_that_is_no_number_stops_before_the_weights(small, tmp_path, monkeypatch):
-    real = loop.Pretraining._update
+    real = loop.Training._update
 
     def update(self, plan, step):
         if step == 2:
             self.model.itm_head.weight.grad.fill_(float("nan"))
         return real(self, plan, step)
 
-    monkeypatch.setattr(loop.Pretraining, "_update", update)
-    run = loop.Pretraining(small, tmp_path)
+    monkeypatch.setattr(loop.Training, "_update", update)
+    run = loop.Training(small, tmp_path)
     with pytest.raises(loop.Diverged, match=r"the gradient of step 3 is no finite number; lower optim\.lr"):
         run.run()
     assert all(torch.isfinite(p).all() for p in run.model.parameters())

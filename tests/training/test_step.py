@@ -13,7 +13,8 @@ from semmim_mini.objectives.masked_image import code_loss, patch_pixels, pixel_l
 from semmim_mini.objectives.matching import CHANCE
 from semmim_mini.objectives.targets import centred_targets
 from semmim_mini.training import step as step_module
-from semmim_mini.training.schedules import TERMS, plan_at
+from semmim_mini.training.schedules import PRETRAINING_TERMS as TERMS
+from semmim_mini.training.schedules import plan_at
 from semmim_mini.training.step import SemMIMStep, describe
 
 LATE = 300  # of 400 steps: ramps are over, masks are no longer random
