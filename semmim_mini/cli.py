@@ -47,6 +47,31 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     pretrain.set_defaults(command=_pretrain)
 
+    finetune = commands.add_parser("finetune", help="train a pre-trained checkpoint for a task; resumable")
+    finetune.add_argument("task", help="retrieval | captioning | vqa")
+    finetune.add_argument("--checkpoint", type=Path, help="the run or checkpoint folder to start from; not needed with --resume")
+    finetune.add_argument("--out", type=Path, required=True, help="folder for everything the run writes")
+    finetune.add_argument("--data", help="scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR; for vqa also vqa:Q.json:A.json:IMAGES_DIR")
+    finetune.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="such as data.resolution=96")
+    finetune.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    finetune.set_defaults(command=_finetune)
+
+    evaluate = commands.add_parser("evaluate", help="what a checkpoint can do at one task")
+    evaluate.add_argument("task", help="retrieval | captioning | vqa | zero-shot | probes | grounding")
+    evaluate.add_argument("--checkpoint", required=True, help="a run's folder, a checkpoint's, or a folder or hub name of save_pretrained")
+    evaluate.add_argument("--data", help="other data than the run's own")
+    evaluate.add_argument("--split", help="train | val | test; scenes also have test_pictures")
+    evaluate.add_argument("--limit", type=_count, help="images or questions to look at (1000)")
+    evaluate.add_argument("--rerank", type=_count, default=0, help="retrieval: how many of the nearest ITM puts in order anew")
+    evaluate.add_argument("--fold", type=_count, help="retrieval: images that are ranked together; 1000 for the 1k protocol")
+    evaluate.add_argument("--method", choices=("rank", "generate"), default="rank", help="vqa: choose from a list, or write")
+    evaluate.add_argument("--beams", type=_count, default=3, help="captioning: beams; 1 is greedy")
+    evaluate.add_argument("--results", type=Path, help="captioning, vqa: also write the official results file")
+    evaluate.add_argument("--out", type=Path, help="also write the figures as JSON")
+    evaluate.set_defaults(command=_evaluate)
+
+    _person_commands(commands)
+
     report = commands.add_parser("report", help="measure a checkpoint on held-out pairs, without training")
     report.add_argument("run", type=Path, help="a run's folder, or a checkpoint's")
     report.add_argument("--checkpoint", choices=("last", "best"), default="last")
@@ -65,6 +90,31 @@ def build_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="what is missing on this machine, and what to do about it")
     check.set_defaults(command=_check)
     return parser
+
+
+def _person_commands(commands) -> None:
+    """What somebody tries first who just wants to see it work."""
+    caption = commands.add_parser("caption", help="describe a picture")
+    caption.add_argument("picture", type=Path)
+    search = commands.add_parser("search", help="find pictures in a folder by a description")
+    search.add_argument("text")
+    search.add_argument("--images", type=Path, required=True, help="a folder; its folders are searched, too")
+    search.add_argument("--top", type=_count, default=5, help="how many to show (5)")
+    answer = commands.add_parser("answer", help="answer a question about a picture (after finetune vqa)")
+    answer.add_argument("picture", type=Path)
+    answer.add_argument("question")
+    for parser, command in ((caption, _caption), (search, _search), (answer, _answer)):
+        parser.add_argument(
+            "--checkpoint", required=True, help="a run's folder, a checkpoint's, or a folder or hub name of save_pretrained"
+        )
+        parser.set_defaults(command=command)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
 
 
 def _run_arguments(parser: argparse.ArgumentParser, default_preset: str | None) -> None:
@@ -105,6 +155,79 @@ def _report(arguments) -> int:
     print(summary(report))
     if arguments.out:
         write_text(arguments.out, json.dumps(rounded(report), indent=2) + "\n")
+    return 0
+
+
+def _finetune(arguments) -> int:
+    from semmim_mini.config import from_yaml, override
+    from semmim_mini.evaluation import as_lines
+    from semmim_mini.experiment import run_experiment
+    from semmim_mini.training.finetuning import fine_tuning_config
+
+    stored = arguments.out / "config.yaml"
+    if arguments.resume and stored.exists():
+        config = from_yaml(stored.read_text(encoding="utf-8"))
+    elif arguments.checkpoint is None:
+        raise UserError("--checkpoint is missing: give the folder of a pre-training run, such as runs/demo")
+    else:
+        config = fine_tuning_config(arguments.task, arguments.checkpoint)
+    config = override(config, ([f"data.source={arguments.data}"] if arguments.data else []) + arguments.settings)
+    if config.task.name != arguments.task:
+        raise UserError(f"{arguments.out} holds a run for {config.task.name}, not for {arguments.task}; choose another --out")
+    result = run_experiment(config, arguments.out, resume=arguments.resume)
+    if result.finished.interrupted:
+        return 130
+    if result.report is not None:
+        print("\n".join(as_lines(result.report)))
+    return 0
+
+
+def _evaluate(arguments) -> int:
+    import json
+    from dataclasses import fields
+
+    from semmim_mini.evaluation import Options, as_lines, evaluate, open_data, stored_answers
+    from semmim_mini.report import rounded
+    from semmim_mini.training.checkpoint import write_text
+    from semmim_mini.use import open_model
+
+    if arguments.out is not None and not arguments.out.parent.is_dir():
+        raise UserError(f"--out {arguments.out}: the folder {arguments.out.parent} does not exist; give a file name in one that does")
+    model, tokenizer = open_model(arguments.checkpoint)
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    data = open_data(arguments.task, model.config, options)
+    found = rounded(evaluate(arguments.task, model, tokenizer, data, options, stored_answers(arguments.checkpoint)))
+    print("\n".join(as_lines(found)))
+    if arguments.out is not None:
+        write_text(arguments.out, json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _caption(arguments) -> int:
+    from semmim_mini.use import caption_picture, open_model
+
+    print(caption_picture(*open_model(arguments.checkpoint), arguments.picture))
+    return 0
+
+
+def _search(arguments) -> int:
+    from semmim_mini.use import open_model, search_pictures
+
+    for score, path in search_pictures(*open_model(arguments.checkpoint), arguments.text, arguments.images, top=arguments.top):
+        print(f"{score:.3f}  {path}")
+    return 0
+
+
+def _answer(arguments) -> int:
+    from semmim_mini.evaluation import stored_answers
+    from semmim_mini.use import answer_question, open_model
+
+    answers = stored_answers(arguments.checkpoint)
+    ranked = answer_question(
+        *open_model(arguments.checkpoint), arguments.picture, arguments.question, answers.answers if answers is not None else None
+    )
+    for score, text in ranked[:3]:
+        print(f"{score:.3f}  {text}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One experiment from configuration to results: train, report, draw. What `pretrain` and `demo` have in common."""
+"""One experiment from configuration to results: train, report, draw. What `pretrain`, `demo` and `finetune` have in common."""
 
 import time
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from semmim_mini import evaluation
 from semmim_mini.config import Config
-from semmim_mini.data.pairs import Pairs
-from semmim_mini.data.sources import open_pairs
 from semmim_mini.data.text import load_tokenizer
+from semmim_mini.evaluation import open_held_out
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.report import make_report, run_facts, write_report
 from semmim_mini.training import checkpoint
@@ -28,38 +28,34 @@ class Result:
 
 
 def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=print) -> Result:
-    """Pre-train in `folder`, then write report.json and figures/ from held-out pairs."""
+    """Train in `folder`, then write report.json and figures/ from held-out data."""
     began, folder = time.perf_counter(), Path(folder)
     run = Training(config, folder, resume)
     if run.main:
         say(header(run))
-    held_out = open_held_out(config)  # before training: a missing split is found out now, not hours later
+    pretraining = config.task.name == "pretrain"
+    # Before training: a missing split is found out now, not hours later.
+    held_out = open_held_out(config) if pretraining else evaluation.open_data(config.task.name, config, evaluation.Options())
     finished = run.run()
     run.close()
     if not run.main or finished.interrupted:
         return Result(folder, finished, None)
     say("evaluating on held-out pairs")
-    report = make_report(run.model, run.tokenizer, held_out, records=read_metrics(folder / "metrics.jsonl"))
+    if pretraining:
+        report = make_report(run.model, run.tokenizer, held_out, records=read_metrics(folder / "metrics.jsonl"))
+    else:
+        report = evaluation.evaluate(config.task.name, run.model, run.tokenizer, held_out, evaluation.Options(), run.job.answers)
+        report["fresh"] = run.job.fresh
     report["run"] = run_facts(config, finished, time.perf_counter() - began)
     write_report(folder, report)
     say("drawing figures")
-    from semmim_mini.figures import draw_all
+    from semmim_mini.figures import draw_all, draw_losses
 
-    draw_all(folder, run.model, run.tokenizer, held_out)
+    if pretraining:
+        draw_all(folder, run.model, run.tokenizer, held_out)
+    else:
+        draw_losses(folder, config)
     return Result(folder, finished, report)
-
-
-def open_held_out(config: Config, source: str | None = None, split: str | None = None) -> Pairs:
-    """The pairs of report.json: the run's own, or of another source or split; of scenes, 1,000."""
-    data = config.data
-    return open_pairs(
-        source or data.source,
-        split or data.report_split,
-        resolution=data.resolution,
-        seed=config.run.seed,
-        size=1_000,
-        max_bad_share=data.max_bad_share,
-    )
 
 
 def load_run(folder: Path, which: str = "last") -> tuple[SemMIM, PreTrainedTokenizerBase]:
@@ -89,12 +85,24 @@ def header(run: Training) -> str:
     """What will run, where, and where to look."""
     config, count = run.config, sum(p.numel() for _, p in run.model.trainable())
     first = f"resuming at step {run.start} of" if run.start else "training"
+    task = config.task
+    origin = [] if task.name == "pretrain" else [_origin(run)]
     return "\n".join(
         [
-            f"{first} {config.run.steps} steps of {config.data.batch_size} pairs from {run.pairs.name} ({len(run.pairs)} pairs), "
+            f"{first} {config.run.steps} steps of {config.data.batch_size} from {run.pairs.name} ({len(run.pairs)}), "
             f"preset {config.preset}",
+            *origin,
             f"{count / 1e6:.1f} M parameters on {run.accelerator.device}, {run.accelerator.num_processes} process(es), "
             f"precision {run.precision} ({run.precision_reason})",
             f"every step goes to {run.folder / 'metrics.jsonl'}, checkpoints to {run.folder / 'checkpoints'}",
         ]
     )
+
+
+def _origin(run: Training) -> str:
+    """Where a fine-tuning run's first weights come from."""
+    task = run.config.task
+    if task.from_scratch:
+        return f"task {task.name}, from random weights (task.from_scratch), settings and vocabulary of {task.checkpoint}"
+    fresh = f"; new, at random: {', '.join(run.job.fresh)}" if run.job.fresh else ""
+    return f"task {task.name}, from the weights of {task.checkpoint}{fresh}"

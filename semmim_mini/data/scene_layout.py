@@ -45,6 +45,11 @@ def make_layout(catalogue: Catalogue, draw: np.random.Generator) -> Layout:
     """Draw the plan of a scene that is allowed in the catalogue's split."""
     concepts = _choose_concepts(catalogue, draw)
     cutouts = tuple(catalogue.concepts[c].cutouts[int(draw.integers(len(catalogue.concepts[c].cutouts)))] for c in concepts)
+    return lay_out(cutouts, draw)
+
+
+def lay_out(cutouts: tuple[Cutout, ...], draw: np.random.Generator) -> Layout:
+    """Places and background for these cutouts."""
     placed = None
     while placed is None:
         placed = _place_all(cutouts, draw)

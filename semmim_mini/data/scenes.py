@@ -15,7 +15,7 @@ import torch
 from torchvision import tv_tensors
 
 from semmim_mini.data.cutouts import Cutout, load_cutouts
-from semmim_mini.data.pairs import Pair, SceneObject, SceneTruth
+from semmim_mini.data.pairs import Pair, Question, SceneObject, SceneTruth
 from semmim_mini.data.scene_language import make_captions
 from semmim_mini.data.scene_layout import Layout, make_layout
 from semmim_mini.data.scene_pixels import draw
@@ -83,6 +83,11 @@ class SceneDataset:
         """The five captions of scene `index`; its layout is worked out, its pixels are not."""
         index = self._index(index)
         return tuple(caption.text for caption in make_captions(Facts(self.layout(index)), self._draw(index, LANGUAGE)))
+
+    def questions(self, index: int) -> tuple[Question, ...]:
+        """The questions about scene `index`, without its pixels."""
+        index = self._index(index)
+        return make_questions(Facts(self.layout(index)), self.catalogue, self._draw(index, QUESTIONS))
 
     def layout(self, index: int) -> Layout:
         """The plan of scene `index`: which pictures, where, what hides what."""

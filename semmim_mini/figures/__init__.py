@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from semmim_mini.config import Config
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.text import tokenize
 from semmim_mini.figures.attention import isolation_masks
@@ -32,8 +33,8 @@ from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.step import SemMIMStep
 
 __all__ = [
-    "Drawn", "code_map", "draw_all", "health_curves", "isolation_masks", "loss_curves", "masks_for_two_captions", "pattern_layout",
-    "pca_of_patches", "save", "text_guided_masks",
+    "Drawn", "code_map", "draw_all", "draw_losses", "health_curves", "isolation_masks", "loss_curves", "masks_for_two_captions",
+    "pattern_layout", "pca_of_patches", "save", "text_guided_masks",
 ]  # fmt: skip
 
 
@@ -56,6 +57,13 @@ def draw_all(folder: Path, model: SemMIM, tokenizer, pairs: Pairs, images: int =
         numbers[name] = {key: round(value, 5) for key, value in drawn.number.items()}
     write_text(home / "figures.json", json.dumps(numbers, indent=2) + "\n")
     return [*paths, home / "figures.json"]
+
+
+def draw_losses(folder: Path, config: Config) -> Path:
+    """The loss curves alone: what a fine-tuning run has to show of its training."""
+    home = Path(folder) / "figures"
+    home.mkdir(parents=True, exist_ok=True)
+    return save(loss_curves(read_metrics(Path(folder) / "metrics.jsonl"), config).figure, home / "losses.png")
 
 
 def _figures(folder: Path, model: SemMIM, tokenizer, pairs: Pairs, images: int, pattern_images: int) -> Iterator[tuple[str, Drawn]]:

@@ -9,12 +9,13 @@ this module decides what attends to what, and makes cross-attention visible, bec
 """
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, DynamicCache, EncoderDecoderCache
 from transformers.models.bert.modeling_bert import BertEncoder, BertOnlyMLMHead
 
 from semmim_mini.config import TextConfig
@@ -97,10 +98,33 @@ class FusionEncoder(nn.Module):
         return torch.stack(heard)[..., 1:]
 
 
+@dataclass
+class Written:
+    """What a decoder keeps of the words written so far, so that the next word costs one position and not all of them.
+
+    The keys and values of the image are computed once; those of the words grow by one position a step.
+    """
+
+    image: Float[Tensor, "b s d"]  # mapped to the decoder's width
+    seen: Float[Tensor, "b 1 1 s"] | None  # as `additive` makes it
+    past: EncoderDecoderCache
+
+    def repeat(self, times: int) -> None:
+        """Every row `times` times, one below the other: an image for each of its beams."""
+        self.image = self.image.repeat_interleave(times, dim=0)
+        self.seen = None if self.seen is None else self.seen.repeat_interleave(times, dim=0)
+        self.past.batch_repeat_interleave(times)
+
+    def reorder(self, rows: Int[Tensor, "b"]) -> None:
+        """Row i goes on from the words of row `rows[i]`, one of the same image: what the image gave stays where it is."""
+        self.past.self_attention_cache.reorder_cache(rows)
+
+
 class CaptionDecoder(nn.Module):
     """A causal BERT with cross-attention to the image that writes the caption word by word [F: mPLUG, BLIP].
 
-    Its word embeddings and output layer are its own; they can be tied to the text encoder's by the caller.
+    Its word embeddings and output layer are its own; they can be tied to the text encoder's by the caller. Whole captions go
+    through `forward` (training, scoring), unfinished ones through `begin` and `step` (`tasks/decoding.py`).
     """
 
     def __init__(self, config: TextConfig, vocab_size: int, image_width: int, max_length: int):
@@ -112,13 +136,44 @@ class CaptionDecoder(nn.Module):
         _tie(self.head, self.bert)
         self.image_map = nn.Linear(image_width, config.width) if image_width != config.width else nn.Identity()
 
-    def forward(self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"], image: Float[Tensor, "b s e"]) -> Float[Tensor, "b l vocab"]:
-        """Logits of the word after each position."""
+    def forward(
+        self,
+        ids: Int[Tensor, "b l"],
+        words: Bool[Tensor, "b l"],
+        image: Float[Tensor, "b s e"],
+        seen: Bool[Tensor, "b s"] | None = None,
+    ) -> Float[Tensor, "b l vocab"]:
+        """Logits of the word after each position.
+
+        `image` are the states that cross-attention reads, an image's tokens or a question's; `seen` says which of them are there
+        to be looked at, all where it is None.
+        """
         length = ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
         allowed = rearrange(causal, "q s -> 1 1 q s") & rearrange(words, "b s -> b 1 1 s")
-        mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
-        hidden = self.bert(input_ids=ids, attention_mask=mask, encoder_hidden_states=self.image_map(image), use_cache=False)
+        hidden = self.bert(
+            input_ids=ids,
+            attention_mask=torch.where(allowed, 0.0, torch.finfo(torch.float32).min),
+            encoder_hidden_states=self.image_map(image),
+            encoder_attention_mask=None if seen is None else additive(seen),
+            use_cache=False,
+        )
+        return self.head(hidden.last_hidden_state)
+
+    def begin(self, image: Float[Tensor, "b s e"], seen: Bool[Tensor, "b s"] | None = None) -> Written:
+        """Nothing written yet about these states."""
+        past = EncoderDecoderCache(DynamicCache(config=self.bert.config), DynamicCache(config=self.bert.config))
+        return Written(self.image_map(image), None if seen is None else additive(seen), past)
+
+    def step(self, ids: Int[Tensor, "b q"], written: Written) -> Float[Tensor, "b q vocab"]:
+        """What `forward` says at the next q positions, given those that `written` holds; it holds them all afterwards."""
+        hidden = self.bert(
+            input_ids=ids,
+            encoder_hidden_states=written.image,
+            encoder_attention_mask=written.seen,
+            past_key_values=written.past,
+            use_cache=True,
+        )
         return self.head(hidden.last_hidden_state)
 
     @torch.no_grad()

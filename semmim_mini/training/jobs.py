@@ -17,15 +17,20 @@ from pathlib import Path
 import torch
 
 from semmim_mini.config import Config
+from semmim_mini.data.answers import AnswerList, make_answer_list
 from semmim_mini.data.cache import CachedPairs
 from semmim_mini.data.loader import PretrainLoader
 from semmim_mini.data.pairs import Pairs
+from semmim_mini.data.question_loader import MirroredView, QuestionLoader
+from semmim_mini.data.questions import open_questions
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.data.views import TwoViews
 from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives.masked_language import caption_loss
 from semmim_mini.tasks.retrieval import evaluate_retrieval
+from semmim_mini.tasks.vqa import AnswerStep, evaluate_vqa
+from semmim_mini.training import checkpoint
 from semmim_mini.training.schedules import plan_at
 from semmim_mini.training.startup import first_weights, make_tokenizer, prepare_step
 from semmim_mini.training.step import SemMIMStep
@@ -46,6 +51,9 @@ class PairsJob:
         config: the whole configuration.
         resumed: the checkpoint folder that a resumed run goes on from, else None.
     """
+
+    loader_class = PretrainLoader
+    answers: AnswerList | None = None
 
     def __init__(self, config: Config, resumed: Path | None):
         self.config = config
@@ -69,11 +77,10 @@ class PairsJob:
     def loader(self, start: int, until: int, rank: int, world: int) -> PretrainLoader:
         """The batches of steps `start` to `until`, this process's share of each."""
         data = self.config.data
-        views = TwoViews(data.resolution, scale=data.crop_scale, randaugment=(2, 7) if data.randaugment else None)
-        return PretrainLoader(
+        return self.loader_class(
             self.pairs,
             self.tokenizer,
-            views,
+            self._views(),
             batch_size=data.batch_size,
             seed=self.config.run.seed,
             start_step=start,
@@ -84,6 +91,10 @@ class PairsJob:
             max_length=data.max_length,
             mlm_share=data.mlm_share,
         )
+
+    def _views(self) -> TwoViews:
+        data = self.config.data
+        return TwoViews(data.resolution, scale=data.crop_scale, randaugment=(2, 7) if data.randaugment else None)
 
     def prepare(self, batch, step: int) -> None:
         """What falls due at a step: place prototypes, fit the codebook."""
@@ -97,6 +108,9 @@ class PairsJob:
         result = evaluate_retrieval(self.model, self.tokenizer, self.validation, limit=size)
         i2t, t2i = result["image_to_text"]["r1"], result["text_to_image"]["r1"]
         return Validation((i2t + t2i) / 2, f"R@1 image→text {i2t:.1%}, text→image {t2i:.1%} (chance {result['chance_r1']:.2%})")
+
+    def write_beside(self, folder: Path) -> None:
+        """What else belongs into the run's folder."""
 
     def _open(self, split: str):
         data = self.config.data
@@ -121,6 +135,42 @@ def held_out_caption_loss(model: SemMIM, tokenizer, pairs: Pairs, limit: int) ->
     return total / count
 
 
+class QuestionsJob(PairsJob):
+    """Questions about images: fine-tuning for answers."""
+
+    loader_class = QuestionLoader
+
+    def open_data(self) -> None:
+        self.pairs, self.validation = self._questions("train"), self._questions("val")
+        self.answers = make_answer_list(self.pairs)
+
+    def make_step(self) -> torch.nn.Module:
+        return AnswerStep(self.model)
+
+    def _views(self) -> MirroredView:
+        return MirroredView(self.config.data.resolution)
+
+    def validate(self) -> Validation:
+        found = evaluate_vqa(self.model, self.tokenizer, self.validation, self.config.run.eval_size, answers=self.answers)["overall"]
+        return Validation(found["accuracy"], f"accuracy {found['accuracy']:.1%} (commonest answers {found['majority']:.1%})")
+
+    def write_beside(self, folder: Path) -> None:
+        checkpoint.write_text(folder / "answers.json", self.answers.to_json())
+
+    def _questions(self, split: str):
+        data = self.config.data
+        size = data.train_size if split == "train" else self.config.run.eval_size
+        return open_questions(
+            data.source,
+            split,
+            resolution=data.resolution,
+            seed=self.config.run.seed,
+            size=size,
+            cache=data.cache and split == "train",
+            max_bad_share=data.max_bad_share,
+        )
+
+
 def open_job(config: Config, resumed: Path | None) -> PairsJob:
     """The job that `config.task` names."""
-    return PairsJob(config, resumed)
+    return (QuestionsJob if config.task.name == "vqa" else PairsJob)(config, resumed)

@@ -165,6 +165,7 @@ class Training:
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write_text(self.folder / "config.yaml", to_yaml(self.config))
             self.tokenizer.save_pretrained(str(self.folder / "tokenizer"))
+            self.job.write_beside(self.folder)
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror or error}; choose another --out") from error
 
@@ -199,8 +200,7 @@ class Training:
                 self.accelerator.backward(total / len(parts))
         norm = self._update(plan, step)
         for output in outputs:
-            if output.remember:
-                self.step_module.remember(output.remember)
+            self.step_module.remember(output.remember)
         record = _record(step, outputs, plan, norm)
         return record | {"chance": chance_levels(config, len(self.tokenizer), record)}
 

@@ -188,6 +188,56 @@ def test_the_decoder_ignores_padding(decoder):
     assert padded.isfinite().all()
 
 
+def test_the_decoder_reads_only_the_states_that_are_there(decoder):
+    (ids, words), image = some_words(), torch.randn(2, 5, IMAGE_WIDTH)
+    seen = torch.arange(5) < torch.tensor([[5], [3]])
+    found = decoder(ids, words, image, seen)
+    torch.testing.assert_close(found[1], decoder(ids[1:], words[1:], image[1:, :3])[0])
+    torch.testing.assert_close(found, decoder(ids, words, torch.where(seen[..., None], image, 50.0), seen))
+    torch.testing.assert_close(found[0], decoder(ids, words, image)[0])  # all there is the same as no mask
+    assert (found - decoder(ids, words, image))[1].abs().max() > 1e-3
+
+
+# Word by word ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("pieces", [[1] * 6, [6], [2, 1, 3]])
+def test_written_word_by_word_equals_the_whole_sequence(decoder, masked, pieces):
+    ids, words, image = some_words()[0], torch.ones(2, 6, dtype=torch.bool), torch.randn(2, 5, IMAGE_WIDTH)
+    seen = (torch.arange(5) < torch.tensor([[5], [3]])) if masked else None
+    written = decoder.begin(image, seen)
+    logits = torch.cat([decoder.step(piece, written) for piece in ids.split(pieces, dim=1)], dim=1)
+    torch.testing.assert_close(logits, decoder(ids, words, image, seen), atol=1e-5, rtol=1e-5)
+
+
+def test_the_image_is_read_once(decoder):
+    reads = []
+    decoder.bert.encoder.layer[0].crossattention.self.key.register_forward_hook(lambda *_: reads.append(1))
+    written, ids = decoder.begin(torch.randn(2, 5, IMAGE_WIDTH)), some_words()[0]
+    for place in range(6):
+        decoder.step(ids[:, place : place + 1], written)
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_beams_go_on_from_the_words_they_are_told(decoder, masked):
+    # Three beams for each of two images; after two words they go on from the words of others.
+    ids, image = torch.randint(5, VOCAB, (6, 4)), torch.randn(2, 5, IMAGE_WIDTH)
+    seen = (torch.arange(5) < torch.tensor([[5], [3]])) if masked else None
+    written, rows = decoder.begin(image, seen), torch.tensor([2, 2, 0, 4, 5, 3])
+    ids[:, 0] = 2
+    decoder.step(ids[::3, :1], written)
+    written.repeat(3)
+    decoder.step(ids[:, 1:2], written)
+    written.reorder(rows)
+    found = decoder.step(ids[:, 2:], written)
+    whole = torch.cat([ids[rows, :2], ids[:, 2:]], dim=1)
+    spread = lambda x: None if x is None else x.repeat_interleave(3, dim=0)  # noqa: E731
+    expected = decoder(whole, torch.ones(6, 4, dtype=torch.bool), spread(image), spread(seen))[:, 2:]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_the_decoders_attention_to_patches_is_the_attention_in_use(decoder):
     ids, image = some_words(b=1)[0], torch.randn(1, 5, IMAGE_WIDTH)
     words = torch.ones(1, 6, dtype=torch.bool)

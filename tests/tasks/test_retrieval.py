@@ -9,7 +9,9 @@ from torchvision import tv_tensors
 from semmim_mini.data.pairs import Pair
 from semmim_mini.data.text import tokenize, train_wordpiece
 from semmim_mini.data.views import CenterView
-from semmim_mini.tasks.retrieval import encode_pairs, evaluate_retrieval, recalls, text_features
+from semmim_mini.errors import UserError
+from semmim_mini.tasks.reranking import Reranker
+from semmim_mini.tasks.retrieval import chance, encode_pairs, evaluate_retrieval, ranks, recalls, text_features
 
 
 def naive_recalls(queries, keys, query_ids, key_ids) -> dict[str, float]:
@@ -130,3 +132,90 @@ def test_evaluation_reports_both_directions_and_leaves_the_model_as_it_was(model
     assert (found["n_images"], found["n_texts"], found["chance_r1"]) == (4, 10, 0.25)
     for direction in ("image_to_text", "text_to_image"):
         assert 0 <= found[direction]["r1"] <= found[direction]["r5"] <= found[direction]["r10"] <= 1
+
+
+# Chance, folds and re-ranking -----------------------------------------------------------------------------------------
+
+
+def test_chance_by_hand():
+    # One right among four: a quarter, always among the first five; half of the orders have it in the first two places.
+    assert chance([1, 1], 4) == pytest.approx({"r1": 0.25, "r5": 1.0, "r10": 1.0, "median_rank": 2.0})
+    # Two right among four: 1/2 at first; only one order in six of (wrong, wrong) comes without one in two.
+    assert chance([2], 4)["r1"] == pytest.approx(0.5)
+
+
+def test_chance_is_what_random_features_give():
+    torch.manual_seed(0)
+    own = [1, 2, 5, 5, 1, 3]
+    ids = torch.tensor([i for i, count in enumerate(own) for _ in range(count)])
+    found = [recalls(torch.randn(6, 8), torch.randn(17, 8), torch.arange(6), ids) for _ in range(500)]
+    for k in ("r1", "r5", "r10"):
+        assert sum(x[k] for x in found) / 500 == pytest.approx(chance(own, 17)[k], abs=0.03)
+
+
+def test_folds_are_galleries_of_their_own(model, tokenizer):
+    pairs = FivePairs()
+    found = evaluate_retrieval(model, tokenizer, pairs, fold=2, rerank=3)
+
+    class Part:
+        name = "part"
+
+        def __init__(self, first):
+            self.first = first
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return pairs[self.first + i]
+
+    parts = [evaluate_retrieval(model, tokenizer, Part(first), rerank=3) for first in (0, 2)]  # image 4 is left over
+    assert found["folds"] == 2 and found["n_images"] == 2 and found["n_texts"] == (3 + 7) / 2
+    for way in ("image_to_text", "text_to_image"):
+        for place in (lambda x: x, lambda x: x["reranked"], lambda x: x["reranked"]["by_match_alone"], lambda x: x["chance"]):
+            expected = {key: (place(parts[0])[way][key] + place(parts[1])[way][key]) / 2 for key in ("r1", "r5", "median_rank")}
+            assert {key: place(found)[way][key] for key in expected} == pytest.approx(expected)
+
+
+def match_alone(monkeypatch, odds):
+    """Let ITM say `odds[image, text]` of every pair."""
+    monkeypatch.setattr(Reranker, "match", lambda self, image, text: odds[image, text])
+
+
+OWN = torch.tensor([i for i in range(5) for _ in range(i + 1)])  # FivePairs: the image of each caption
+
+
+def test_a_perfect_matcher_is_right_wherever_a_right_answer_is_a_candidate(model, tokenizer, monkeypatch):
+    match_alone(monkeypatch, 1e4 * (torch.arange(5)[:, None] == OWN).float())
+    found = evaluate_retrieval(model, tokenizer, FivePairs(), rerank=2)
+    sides = encode_pairs(model.student, tokenizer, FivePairs(), 16, 8)
+    before = ranks(sides["text"], sides["image"], sides["text_ids"], sides["image_ids"])
+    assert 0 < (before <= 2).float().mean() < 1  # or nothing is tested here
+    assert found["text_to_image"]["r1"] == (before <= 1).float().mean()
+    assert found["reranked"]["text_to_image"]["r1"] == (before <= 2).float().mean()
+    everything = evaluate_retrieval(model, tokenizer, FivePairs(), rerank=99)["reranked"]
+    assert everything["image_to_text"]["r1"] == everything["text_to_image"]["r1"] == 1 and everything["pairs"] == 75
+
+
+def test_with_everything_a_candidate_match_alone_is_the_full_ranking(model, tokenizer, monkeypatch):
+    odds = torch.randn(5, 15)
+    match_alone(monkeypatch, odds)
+    found = evaluate_retrieval(model, tokenizer, FivePairs(), rerank=15)["reranked"]["by_match_alone"]
+    eye = torch.eye(15)  # similarities are the odds themselves
+    assert found["image_to_text"] == recalls(odds, eye, torch.arange(5), OWN)
+    assert found["text_to_image"] == recalls(odds.T, eye[:5, :5], OWN, torch.arange(5))
+
+
+def test_the_new_order_is_log_odds_plus_the_itc_logit(model, tokenizer, monkeypatch):
+    match_alone(monkeypatch, torch.zeros(5, 15))  # a matcher that knows nothing leaves ITC's order as it was
+    found = evaluate_retrieval(model, tokenizer, FivePairs(), rerank=15)
+    for way in ("image_to_text", "text_to_image"):
+        assert found["reranked"][way] == found[way]
+    assert found["reranked"]["by_match_alone"]["text_to_image"]["r1"] == 0  # all tie
+
+
+def test_wrong_numbers_are_refused_before_any_work(model, tokenizer):
+    with pytest.raises(UserError, match="fold=6"):
+        evaluate_retrieval(model, tokenizer, FivePairs(), fold=6)
+    with pytest.raises(UserError, match="rerank=-1"):
+        evaluate_retrieval(model, tokenizer, FivePairs(), rerank=-1)
