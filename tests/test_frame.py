@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 import tomllib
@@ -79,7 +80,7 @@ def test_commands_in_readme_are_commands_of_the_program():
     from semmim_mini.cli import build_parser
 
     typed = [line.split("#")[0] for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
-    calls = [line.partition(name)[2].split() for line in typed for name in ("semmim_mini.cli ", "semmim-mini ") if name in line]
+    calls = [shlex.split(line.partition(name)[2]) for line in typed for name in ("semmim_mini.cli ", "semmim-mini ") if name in line]
     assert {words[0] for words in calls} >= {"demo", "pretrain"}
     for words in calls:
         build_parser().parse_args(words)
