@@ -25,6 +25,7 @@ from semmim_mini.data.question_loader import MirroredView, QuestionLoader
 from semmim_mini.data.questions import open_questions
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.data.views import TwoViews
+from semmim_mini.errors import UserError
 from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives.masked_language import caption_loss
@@ -172,5 +173,12 @@ class QuestionsJob(PairsJob):
 
 
 def open_job(config: Config, resumed: Path | None) -> PairsJob:
-    """The job that `config.task` names."""
+    """The job that `config.task` names.
+
+    Raises:
+        UserError: a loss of answers where nobody asks; and whatever data, tokenizer or checkpoint have to object to.
+    """
+    task, weight = config.task.name, config.losses.answer.weight
+    if weight > 0 and task != "vqa":
+        raise UserError(f"losses.answer.weight={weight} has no questions in task {task}; use: semmim-mini finetune vqa --checkpoint RUN")
     return (QuestionsJob if config.task.name == "vqa" else PairsJob)(config, resumed)

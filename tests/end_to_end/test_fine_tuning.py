@@ -145,6 +145,8 @@ def test_mistakes_are_told_before_anything_is_written(pretrained, tmp_path, caps
     assert "no answer decoder" in refused(["evaluate", "vqa", "--checkpoint", str(pretrained)], capsys)
     width = ["finetune", "retrieval", "--checkpoint", str(pretrained), "--out", out, "--set", "image.width=48"]
     assert "must be the checkpoint's" in refused(width, capsys)
+    answers = ["pretrain", "--out", out, *words(*settings(), "losses.answer.weight=1")]
+    assert "losses.answer.weight=1.0 has no questions in task pretrain" in refused(answers, capsys)
     assert not (tmp_path / "run").exists()
 
 
