@@ -78,6 +78,9 @@ class ImageConfig:
     inject_from: int = 2  # m: layers ≥ m see text [C: half the depth]
     injection: str = "append"  # append: text as extra keys and values [C] | gated: zero-gated cross-attention [F: FIBER]
     isolation: str = "fork"  # none | mask | fork: how [CLS] is kept from the text [C; H: that it must be]
+    form: str = "vit"  # vit | clip: details in which CLIP's transformer differs from all others
+    pretrained: str = ""  # CLIP, DeiT, DINO, DINOv2 or ViT of transformers, by name or folder; "" starts from scratch
+    freeze: int = 0  # that many first layers, with patches and positions, stay as pre-trained
 
     def __post_init__(self):
         _at_least_one("image", self, "patch", "width", "heads")
@@ -86,6 +89,9 @@ class ImageConfig:
         _require(0 <= self.inject_from < self.depth, "image.inject_from", self.inject_from, f"m needs 0 ≤ m < image.depth={self.depth}")
         _one_of("image.injection", self.injection, ("append", "gated"))
         _one_of("image.isolation", self.isolation, ("none", "mask", "fork"))
+        _one_of("image.form", self.form, ("vit", "clip"))
+        _require(0 <= self.freeze <= self.depth, "image.freeze", self.freeze, f"needs 0 to image.depth={self.depth} layers")
+        _require(not self.freeze or bool(self.pretrained), "image.freeze", self.freeze, "only image.pretrained layers can be frozen")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ the same with and without text, so it is computed once (`trunk`) and the rest (`
 [CLS] must agree across views on what is *shown* [H]; if the caption reaches it, two views of one image agree by quoting the caption.
 `mask` looks sufficient and is not: see `layers.TextForImage.allowed`.
 
-Without text and mask this is a plain ViT; tests prove it equal to timm's and transformers' on a tiny configuration.
+Without text and mask this is a plain ViT; tests prove it equal to timm's and transformers' on a tiny configuration. Weights of
+CLIP, DeiT, DINO, DINOv2 and ViT fit in: `pretrained_image.py`.
 """
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semmim_mini.config import ImageConfig
-from semmim_mini.model.layers import Layer, TextForImage
+from semmim_mini.model.layers import EPSILON, Layer, TextForImage
 
 
 class ImageEncoder(nn.Module):
@@ -46,11 +47,11 @@ class ImageEncoder(nn.Module):
         self.cls = nn.Parameter(torch.zeros(width))
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.positions = nn.Parameter(torch.zeros(1 + self.side**2, width))
-        gated = config.injection == "gated"
-        self.layers = nn.ModuleList(
-            Layer(width, config.heads, config.mlp_ratio, gated=gated and i >= config.inject_from) for i in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        # CLIP normalises what enters the first layer; everybody else leaves that to the layer.
+        self.norm_input = nn.LayerNorm(width, eps=EPSILON["clip"]) if config.form == "clip" else nn.Identity()
+        gated = [config.injection == "gated" and i >= config.inject_from for i in range(config.depth)]
+        self.layers = nn.ModuleList(Layer(width, config.heads, config.mlp_ratio, g, config.form) for g in gated)
+        self.norm = nn.LayerNorm(width, eps=EPSILON[config.form])
         self.text_map = nn.Linear(text_width, width)  # the only new weights that injection by appending needs
         self.checkpointed = False  # recompute layers in the backward pass
         self.apply(_init_vit)
@@ -67,7 +68,15 @@ class ImageEncoder(nn.Module):
         if mask is not None:
             patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
         cls = self.cls.to(patches.dtype).expand(len(patches), 1, -1)
-        return torch.cat([cls, patches], dim=1) + self.positions
+        return self.norm_input(torch.cat([cls, patches], dim=1) + self.positions)
+
+    def freeze(self, layers: int) -> None:
+        """Hold the first `layers` layers, and everything before them, as they are. The mask token goes on learning: it is new."""
+        if layers:
+            for part in (self.patchify, self.norm_input, *self.layers[:layers]):
+                part.requires_grad_(False)
+            self.cls.requires_grad_(False)
+            self.positions.requires_grad_(False)
 
     def trunk(self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b tokens d"]:
         """Layers below m: what text cannot change."""

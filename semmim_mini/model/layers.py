@@ -20,6 +20,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from transformers.activations import QuickGELUActivation
+
+EPSILON = {"vit": 1e-6, "clip": 1e-5}  # of layer norms, by `image.form`
 
 
 def attention_weights(
@@ -89,16 +92,19 @@ class GatedTextAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One pre-norm transformer layer; its keys and values may include text."""
+    """One pre-norm transformer layer; its keys and values may include text.
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, gated: bool = False):
+    `form` "clip" has what CLIP's weights were trained with [F]: x·σ(1.702 x) in the place of GELU, and a larger ε in its norms.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, gated: bool = False, form: str = "vit"):
         super().__init__()
-        hidden = int(width * mlp_ratio)
-        self.norm_attention = nn.LayerNorm(width, eps=1e-6)
+        hidden, eps = int(width * mlp_ratio), EPSILON[form]
+        self.norm_attention = nn.LayerNorm(width, eps=eps)
         self.attention = Attention(width, heads)
         self.text_attention = GatedTextAttention(width, heads) if gated else None
-        self.norm_mlp = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.norm_mlp = nn.LayerNorm(width, eps=eps)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGELUActivation() if form == "clip" else nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Float[Tensor, "b n d"], text: "TextForImage | None" = None) -> Float[Tensor, "b n d"]:
         if text is None:

@@ -112,6 +112,7 @@ class SemMIM(nn.Module):
         self.memory = Memory(config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.student.image.checkpointed = config.run.checkpoint_activations
+        self.student.image.freeze(image.freeze)
         if text.freeze:
             self.student.text.requires_grad_(False)
         self.train()

@@ -24,18 +24,18 @@ _TEXT_POSITIONS = "embeddings.position_embeddings.weight"
 _LEFT_BEHIND = ("memory.", "codebook")
 
 
-def resize_positions(positions: Float[Tensor, "tokens d"], side: int) -> Float[Tensor, "other d"]:
+def resize_positions(positions: Float[Tensor, "tokens d"], side: int, smooth: bool = True) -> Float[Tensor, "other d"]:
     """Position embeddings of a square grid, [CLS] first, for a grid of `side` × `side` patches.
 
     Bicubic, smoothed when the grid shrinks [F: DINOv2, timm]. What a patch two thirds down knows about its place, the patch two thirds
-    down knows in any grid. [CLS] has no place and keeps its own.
+    down knows in any grid. [CLS] has no place and keeps its own. Without `smooth`, as transformers' own models do it.
     """
     cls, grid = positions[:1], positions[1:]
     old = round(len(grid) ** 0.5)
     if old == side:
         return positions
     grid = rearrange(grid.float(), "(i j) d -> 1 d i j", i=old)
-    grid = F.interpolate(grid, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    grid = F.interpolate(grid, (side, side), mode="bicubic", antialias=smooth, align_corners=False)
     return torch.cat([cls, rearrange(grid, "1 d i j -> (i j) d").to(cls.dtype)])
 
 

@@ -5,14 +5,14 @@ import torch
 from semmim_mini.config import OptimConfig
 from semmim_mini.model.semmim import SemMIM
 
-PRETRAINED_TEXT = "student.text."
+FRESH = ("student.image.text_map.", "student.image.mask_token")  # new in an image encoder that is pre-trained otherwise
 
 
 def build_optimizer(model: SemMIM, config: OptimConfig) -> torch.optim.AdamW:
     """Groups by (decay, pre-trained). Each keeps its base rate in `base_lr`; `set_rate` scales all by the schedule."""
     groups: dict[tuple[bool, bool], list] = {}
     for name, parameter in model.trainable():
-        pretrained = bool(model.config.text.pretrained) and name.startswith(PRETRAINED_TEXT)
+        pretrained = _is_pretrained(name, model)
         groups.setdefault((parameter.ndim >= 2, pretrained), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -26,6 +26,16 @@ def build_optimizer(model: SemMIM, config: OptimConfig) -> torch.optim.AdamW:
         lr=config.lr,
         betas=config.betas,
         fused=True,  # one pass over the parameters instead of a dozen
+    )
+
+
+def _is_pretrained(name: str, model: SemMIM) -> bool:
+    if name.startswith("student.text."):
+        return bool(model.config.text.pretrained)
+    return (
+        bool(model.config.image.pretrained)
+        and name.startswith("student.image.")
+        and not (name.startswith(FRESH) or ".text_attention." in name)
     )
 
 

@@ -15,6 +15,7 @@ from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.text import load_tokenizer, train_wordpiece
 from semmim_mini.model.encoding_space import kmeans_prototypes
 from semmim_mini.model.pretrained import load_pretrained_text
+from semmim_mini.model.pretrained_image import load_pretrained_image
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.model.transfer import transfer
 from semmim_mini.objectives.masked_image import patch_pixels
@@ -37,7 +38,7 @@ def make_tokenizer(config: Config, pairs: Pairs, resumed: Path | None, most: int
 
 
 def first_weights(model: SemMIM, config: Config) -> list[str]:
-    """Weights from a checkpoint or from a pre-trained text encoder, where the configuration says so.
+    """Weights from a checkpoint or from pre-trained encoders, where the configuration says so.
 
     Returns:
         The parts that a fine-tuning run starts at random, because its checkpoint has none that fit.
@@ -46,6 +47,8 @@ def first_weights(model: SemMIM, config: Config) -> list[str]:
         return transfer(model, checkpoint.load_tensors(checkpoint.find(Path(config.task.checkpoint))))
     if config.text.pretrained:
         load_pretrained_text(model, config.text.pretrained)
+    if config.image.pretrained:
+        load_pretrained_image(model, config.image.pretrained)
     return []
 
 
