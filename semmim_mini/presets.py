@@ -90,7 +90,9 @@ def base() -> Config:
             crop_scale=(0.2, 1.0),
             randaugment=True,
         ),
-        image=ImageConfig(patch=16, width=768, mlp_ratio=4.0, depth=12, heads=12, inject_from=6),
+        image=ImageConfig(
+            patch=16, width=768, mlp_ratio=4.0, depth=12, heads=12, inject_from=6, form="clip", pretrained="openai/clip-vit-base-patch16"
+        ),
         text=TextConfig(width=768, mlp_ratio=4.0, depth=6, fusion_depth=6, heads=12, dropout=0.1, pretrained="bert-base-uncased"),
         space=SpaceConfig(prototypes=8_192, hidden=2_048, bottleneck=256, projection=256, init="random"),
         teacher=TeacherConfig(momentum=0.995, momentum_schedule="constant", balance="center", temperature_start=0.04, temperature=0.07),

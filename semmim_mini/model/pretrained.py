@@ -1,6 +1,6 @@
-r"""Weights from elsewhere, through transformers: names of the hub or local folders.
+r"""Text weights from elsewhere, through transformers: names of the hub or local folders. For images see `pretrained_image.py`.
 
-So far the text encoder: any BERT-architecture model (BERT-base, MiniLM …) whose width is `text.width`. Its first `text.depth`
+Any BERT-architecture model (BERT-base, MiniLM …) whose width is `text.width`. Its first `text.depth`
 layers go into the text encoder [F: ALBEF] and, where it has more, the following ones into the fusion encoder, whose
 cross-attention has no counterpart and starts fresh.
 """

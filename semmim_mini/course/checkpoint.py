@@ -1,0 +1,79 @@
+r"""The small trained model that ships with the kit, and how it was packed.
+
+    semmim-mini pretrain --config data_samples/checkpoint/config.yaml --out runs/course      trains it anew
+    python -m semmim_mini.course.checkpoint runs/course                                      packs it into data_samples/checkpoint
+
+Notebooks, tests and README examples load it where training would take longer than a reader waits. Packed means: weights of the last
+checkpoint in half precision, configuration, tokenizer, the whole log, and report.json made anew from the packed weights, so that
+`semmim-mini report data_samples/checkpoint` gives the same figures.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from semmim_mini.data.cutouts import samples_folder
+from semmim_mini.data.text import load_tokenizer, save_tokenizer
+from semmim_mini.errors import UserError
+from semmim_mini.experiment import load_run, report_on
+from semmim_mini.model.semmim import SemMIM
+from semmim_mini.report import write_report
+from semmim_mini.training import checkpoint
+from semmim_mini.training.logbook import read_metrics
+
+DIGITS = 4  # significant ones, of the log: more than any curve shows
+
+
+def course_folder() -> Path:
+    """Where the trained model lies: config.yaml, model.safetensors, tokenizer/, metrics.jsonl, report.json."""
+    return samples_folder() / "checkpoint"
+
+
+def course_model() -> tuple[SemMIM, object]:
+    """The trained model, ready for evaluation, and its tokenizer; on the GPU where there is one."""
+    model, tokenizer = load_run(course_folder())
+    return model.eval(), tokenizer
+
+
+def pack(run: Path, folder: Path) -> None:
+    """The last checkpoint of `run` as a small folder."""
+    source = checkpoint.find(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = checkpoint.load_tensors(source)
+    small = {name: x.half() if x.is_floating_point() else x for name, x in tensors.items()}
+    save_file(small, str(folder / "model.safetensors"))
+    for name in ("config.yaml", "state.json"):
+        checkpoint.write_text(folder / name, (source / name).read_text(encoding="utf-8"))
+    save_tokenizer(load_tokenizer(source / "tokenizer"), folder / "tokenizer")
+    lines = (json.dumps(_short(record)) for record in read_metrics(run / "metrics.jsonl"))
+    checkpoint.write_text(folder / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
+    finished = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    write_report(folder, report_on(folder) | {"run": finished["run"]})
+
+
+def _short(value):
+    if isinstance(value, dict):
+        return {key: _short(inner) for key, inner in value.items()}
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m semmim_mini.course.checkpoint", description="Pack a run into data_samples/checkpoint.")
+    parser.add_argument("run", type=Path, help="the folder of a finished pretrain")
+    parser.add_argument("--out", type=Path, help="another folder than data_samples/checkpoint")
+    parsed = parser.parse_args(arguments)
+    try:
+        pack(parsed.run, parsed.out or course_folder())
+    except (UserError, OSError) as error:
+        print(f"{parsed.run} cannot be packed: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    sys.exit(main())
