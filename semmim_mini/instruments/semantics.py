@@ -2,7 +2,8 @@ r"""Do patch codes mean things? Agreement of codes with the objects that are rea
 
 Adjusted mutual information (AMI) between the code of each patch and the concept it shows: 0 is what chance gives whatever the
 number of codes, 1 is a perfect dictionary. (Plain NMI and purity grow with the number of codes.) Two references beside it: the
-same network untrained, its prototypes placed by the same k-means; and k-means on the pixels of the patches.
+same network untrained, its prototypes placed by the same k-means; and k-means on the pixels of the patches. A third, of another run,
+is k-means on its patch features: what a model knows of patches that never learned codes (`feature_ami` of ablation row A0).
 """
 
 import numpy as np
@@ -58,8 +59,7 @@ def semantics(model: SemMIM, batches: list[HeldOut]) -> dict[str, float]:
     """AMI of the teacher's patch codes against concepts, and its two references; the background is one class."""
     patch, k = model.config.image.patch, model.config.space.prototypes
     labels = concept_labels(batches, patch)
-    pixels = torch.cat([rearrange(patch_pixels(b.images[0], patch), "b n x -> (b n) x") for b in batches]).cpu().numpy()
-    by_pixels = MiniBatchKMeans(min(k, len(pixels)), random_state=0, n_init=1, batch_size=4096).fit_predict(pixels)
+    by_pixels = kmeans(torch.cat([rearrange(patch_pixels(b.images[0], patch), "b n x -> (b n) x") for b in batches]), k)
     codes = patch_codes(model.teacher, batches)
     on_objects = labels > 0
     return {
@@ -70,6 +70,19 @@ def semantics(model: SemMIM, batches: list[HeldOut]) -> dict[str, float]:
         "ami_objects_only_pixel_kmeans": ami(labels[on_objects], by_pixels[on_objects]),
         "n_patches": len(labels),
     }
+
+
+@torch.no_grad()
+def feature_ami(model: SemMIM, batches: list[HeldOut]) -> float:
+    """AMI of k-means, with as many clusters as there are prototypes, on the teacher's clean patch features."""
+    features = torch.cat([rearrange(model.teacher.image(b.images[0])[:, 1:], "b n d -> (b n) d") for b in batches])
+    return ami(concept_labels(batches, model.config.image.patch), kmeans(features, model.config.space.prototypes))
+
+
+def kmeans(points: Tensor, clusters: int) -> np.ndarray:
+    """The cluster of each row."""
+    points = points.float().cpu().numpy()
+    return MiniBatchKMeans(min(clusters, len(points)), random_state=0, n_init=1, batch_size=4096).fit_predict(points)
 
 
 def ami(labels: np.ndarray, codes: np.ndarray) -> float:

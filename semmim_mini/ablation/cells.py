@@ -1,0 +1,134 @@
+r"""One cell of the comparison: a row with a seed, from pre-training to its figures.
+
+    OUT/cells/A5-seed1/
+      pretrain/  vqa/  captioning/      runs like any other: resumable, with logs and reports
+      figures.json                      the cell's figures; where it is, the cell is done
+
+The same code measures every row. What a row does not have (A0 has no codes) it has no figure of.
+"""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from semmim_mini.ablation.rows import Row
+from semmim_mini.bench.meters import flops
+from semmim_mini.bench.parts import Workbench
+from semmim_mini.config import Config, from_yaml
+from semmim_mini.data.loader import Batch
+from semmim_mini.errors import UserError
+from semmim_mini.evaluation import open_held_out
+from semmim_mini.experiment import load_run, run_experiment
+from semmim_mini.instruments.held_out import held_out_batches
+from semmim_mini.instruments.semantics import feature_ami
+from semmim_mini.report import rounded
+from semmim_mini.tasks.grounding import evaluate_grounding
+from semmim_mini.training.checkpoint import write_text
+from semmim_mini.training.finetuning import fine_tuning_config
+from semmim_mini.training.logbook import read_metrics
+
+TASKS = ("vqa", "captioning")
+IMAGES = 256  # held-out images of grounding and of k-means on features
+FLOP_BATCH = 8  # arithmetic is counted on a small batch, and told per image
+
+
+class Stopped(Exception):
+    """A run of this cell was interrupted; it goes on where it stopped when the cell is asked for again."""
+
+
+def folder_of(out: Path, row: Row, seed: int) -> Path:
+    return out / "cells" / f"{re.sub(r'[^A-Za-z0-9.]+', '_', row.name)}-seed{seed}"
+
+
+def finished(out: Path, row: Row, seed: int) -> dict | None:
+    """The figures of a cell that is done, else None."""
+    path = folder_of(out, row, seed) / "figures.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, say=print) -> dict:
+    """Train, fine-tune and measure one cell, going on where it was left; its figures.
+
+    Args:
+        base: the configuration that rows change; its seed is replaced.
+        task_steps: of fine-tuning for each task.
+
+    Raises:
+        Stopped: interrupted; everything is saved.
+        UserError: the cell's folder holds runs of other settings.
+    """
+    if (done := finished(out, row, seed)) is not None:
+        return done
+    home = folder_of(out, row, seed)
+    config = replace(row.config(base), run=replace(row.config(base).run, seed=seed))
+    _run(config, home / "pretrain", say)
+    found = _pretraining_figures(home / "pretrain")
+    for task in TASKS:
+        tuned = fine_tuning_config(task, home / "pretrain")
+        tuned = replace(tuned, run=replace(tuned.run, steps=task_steps, eval_every=task_steps))
+        _run(tuned, home / task, say)
+        found |= _task_figures(task, json.loads((home / task / "report.json").read_text(encoding="utf-8")))
+    found |= _measured_anew(home / "pretrain", config)
+    write_text(home / "figures.json", json.dumps(rounded(found), indent=2) + "\n")
+    return found
+
+
+def _run(config: Config, folder: Path, say) -> None:
+    """A run until it is done: a new one, the rest of one that was interrupted, or nothing."""
+    if (folder / "report.json").exists():
+        return
+    stored = folder / "config.yaml"
+    if stored.exists() and from_yaml(stored.read_text(encoding="utf-8")) != config:
+        raise UserError(f"{folder} holds a run of other settings; choose another --out, or remove that folder")
+    if run_experiment(config, folder, resume=stored.exists(), say=say, figures=False).report is None:
+        raise Stopped(str(folder))
+
+
+def _pretraining_figures(run: Path) -> dict[str, float]:
+    """What report.json and the log of the pre-training say, by the names of the table."""
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    found = {f"r1_{way}": report["retrieval"][way]["r1"] for way in ("image_to_text", "text_to_image")}
+    found |= {name: value for part in ("masking", "semantics", "mim", "collapse") for name, value in report.get(part, {}).items()}
+    if "masking" in report:
+        found["named_over_random"] = found["named_text"] / found["named_random"]
+        found["selectivity"] = found["selectivity_text"] / found["selectivity_scene"]
+    if "matching" in report:
+        found["itm_balanced_accuracy"] = report["matching"]["balanced_accuracy"]
+    records = read_metrics(run / "metrics.jsonl")
+    return found | {"training_seconds": sum(record["seconds"] for record in records), "steps": float(len(records))}
+
+
+def _task_figures(task: str, report: dict) -> dict[str, float]:
+    if task == "vqa":
+        return {"vqa_accuracy": report["overall"]["accuracy"], "vqa_majority": report["overall"]["majority"]}
+    return {"cider": report["scores"]["cider"], "cider_shuffled": report["shuffled"]["cider"]}
+
+
+def _measured_anew(run: Path, config: Config) -> dict[str, float]:
+    """What no report has: pointing game, k-means on the row's own features, arithmetic of a step."""
+    model, tokenizer = load_run(run)
+    model.eval()
+    pairs, data = open_held_out(config), config.data
+    device = next(model.parameters()).device
+    sizes = {"resolution": data.resolution, "max_length": data.max_length, "count": IMAGES, "device": device}
+    batches = list(held_out_batches(pairs, tokenizer, **sizes))
+    found = {}
+    if batches[0].pairs[0].truth is not None:
+        grounding = evaluate_grounding(model, tokenizer, pairs, IMAGES)
+        found = {"pointing": grounding["best"]["pointing"], "pointing_chance": grounding["chance"]["pointing"]}
+        found["ami_features"] = feature_ami(model, batches)
+    return found | {"gflop_per_image": _gflop(config, len(tokenizer))}
+
+
+def _gflop(config: Config, vocab_size: int) -> float:
+    """Arithmetic of one step at the end of the schedule, per image."""
+    small = replace(config, data=replace(config.data, batch_size=FLOP_BATCH), losses=replace(config.losses, queue=0))
+    b, l, side = FLOP_BATCH, config.data.max_length, config.data.resolution  # noqa: E741 (the letters of the field)
+    ids = torch.randint(5, vocab_size, (b, l))
+    labels = torch.full((b, l), -100)
+    labels[:, 1:4] = ids[:, 1:4]
+    batch = Batch(torch.randn(2, b, 3, side, side), ids, torch.ones(b, l, dtype=torch.bool), ids, labels, torch.arange(b), [""] * b)
+    return flops(Workbench(small, vocab_size, batch).full_step) / b / 1e9

@@ -1,0 +1,111 @@
+"""A comparison as a user types it: cells that are done are skipped, one that was stopped goes on, other settings are refused."""
+
+import csv
+import json
+
+import pytest
+from small_runs import settings
+
+from semmim_mini import cli, evaluation
+from semmim_mini.ablation import cells, driver
+from semmim_mini.training.loop import Training
+
+
+def ablate(out, *more: str) -> int:
+    typed = [word for setting in settings({"run.steps": 2, "run.eval_every": 2, "data.max_length": 20}) for word in ("--set", setting)]
+    return cli.main(["ablate", "--out", str(out), "--seeds", "1", "--task-steps", "2", *typed, *more])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_held_out():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "LIMIT", 24)
+        patch.setattr(cells, "IMAGES", 24)
+        yield
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, few_held_out):
+    out = tmp_path_factory.mktemp("ablation")
+    assert ablate(out, "--rows", "A0,A0x,A8") == 0
+    return out
+
+
+def rows_of(out) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for line in csv.DictReader((out / "ablation.csv").open(encoding="utf-8")):
+        found.setdefault(line["row"], {})[line["metric"]] = float(line["value"])
+    return found
+
+
+def test_every_row_has_its_figures_and_only_those(compared):
+    found = rows_of(compared)
+    assert list(found) == ["A0", "A0x", "A8"]
+    common = {
+        "r1_image_to_text",
+        "r1_text_to_image",
+        "vqa_accuracy",
+        "cider",
+        "pointing",
+        "ami_features",
+        "gflop_per_image",
+        "training_seconds",
+    }
+    assert all(common <= figures.keys() for figures in found.values())
+    own = {"ami", "loss_masked", "code_survives_caption_swap", "prototypes_used"}
+    assert own <= found["A8"].keys() and not own & found["A0"].keys()
+    assert found["A8"]["gflop_per_image"] > found["A0"]["gflop_per_image"] == found["A0x"]["gflop_per_image"]
+
+
+def test_a_cell_is_a_folder_of_runs(compared):
+    cell = compared / "cells" / "A8-seed0"
+    assert json.loads((cell / "vqa" / "report.json").read_text(encoding="utf-8"))["task"] == "vqa"
+    assert {"pretrain", "vqa", "captioning", "figures.json"} == {path.name for path in cell.iterdir()}
+
+
+def test_what_is_done_is_not_done_again(compared, monkeypatch, capsys):
+    before = (compared / "ablation.csv").read_bytes()
+    monkeypatch.setattr(driver, "run_cell", lambda *a: pytest.fail("a finished cell ran again"))
+    assert ablate(compared, "--rows", "A0,A0x,A8") == 0
+    assert (compared / "ablation.csv").read_bytes() == before
+    assert "3 of 3 cells are done" in capsys.readouterr().out
+
+
+def test_a_stopped_comparison_goes_on_where_it_stopped(compared, tmp_path, monkeypatch, capsys):
+    one_step = Training._one_step
+
+    def stop_after_it(self, batch, step):
+        self.stop_requested = True
+        return one_step(self, batch, step)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Training, "_one_step", stop_after_it)
+        assert ablate(tmp_path, "--rows", "A0") == 130
+    assert "interrupted; everything is saved" in capsys.readouterr().out and not (tmp_path / "ablation.csv").exists()
+    assert ablate(tmp_path, "--rows", "A0") == 0
+    timed = {"training_seconds"}
+    stopped, undisturbed = (rows_of(out)["A0"] for out in (tmp_path, compared))
+    assert {k: v for k, v in stopped.items() if k not in timed} == {k: v for k, v in undisturbed.items() if k not in timed}
+
+
+def test_cells_of_other_settings_are_refused(compared, capsys):
+    (compared / "cells" / "A0-seed0" / "figures.json").rename(compared / "kept")
+    (compared / "cells" / "A0-seed0" / "pretrain" / "report.json").rename(compared / "kept_report")
+    assert ablate(compared, "--rows", "A0", "--set", "optim.lr=0.002") == 2
+    assert "holds a run of other settings; choose another --out" in capsys.readouterr().err
+    (compared / "kept").rename(compared / "cells" / "A0-seed0" / "figures.json")
+    (compared / "kept_report").rename(compared / "cells" / "A0-seed0" / "pretrain" / "report.json")
+
+
+def test_two_cells_at_a_time_give_the_same_figures(compared, tmp_path, monkeypatch):
+    # Processes of their own do not see this module's smaller evaluation: only what training leaves is compared.
+    assert ablate(tmp_path, "--rows", "A0", "--jobs", "2", "--set", "run.eval_size=8") == 0
+    one, other = (json.loads((out / "cells" / "A0-seed0" / "figures.json").read_text(encoding="utf-8")) for out in (compared, tmp_path))
+    assert one["gflop_per_image"] == other["gflop_per_image"] and one["steps"] == other["steps"]
+    assert (tmp_path / "cells" / "A0-seed0" / "output.txt").stat().st_size > 0
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--task-steps", "--jobs"])
+def test_impossible_counts_are_refused(option, tmp_path, capsys):
+    assert cli.main(["ablate", "--out", str(tmp_path), option, "0"]) == 2
+    assert f"{option}=0 is impossible" in capsys.readouterr().err
