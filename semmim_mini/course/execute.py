@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "PYTHONHASHSEED": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    "SEMMIM_STATIC": "1",  # explorers show a picture: widget state would differ in every run
 }
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_TIMEOUT = 600  # seconds; far above any cell's stated time, and the end of one that hangs
