@@ -39,24 +39,27 @@ class Flickr8kPairs(PhotoPairs):
         decode_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
-        folder = Path(folder).expanduser()
-        if split not in SPLITS:
-            raise UserError(f"Flickr8k has no split {split!r}; choose one of {', '.join(SPLITS)}")
-        if not folder.is_dir():
-            raise UserError(f"the Flickr8k folder {folder} does not exist; give data.source=flickr8k:DIR the one with captions.txt")
-        images = _first(folder, IMAGE_FOLDERS, "folder of pictures")
-        captions_file = _first(folder, CAPTION_FILES, "captions file")
-        captions = read_captions(captions_file)
-        list_file = _first(folder, (f"Flickr_8k.{SPLITS[split]}.txt",), f"list of the {split} pictures")
-        names = list(dict.fromkeys(line.strip() for line in _text(list_file).splitlines() if line.strip()))
-        if not names:
-            raise UserError(f"{list_file} names no picture; it needs one file name per line")
-        if not any(name in captions for name in names):
-            raise UserError(f"{list_file} names no picture of {captions_file}; its first is {names[0]!r}: take both from one source")
-        folders = Folders()
-        photos = [Photo(name, folders.find(images, name), clean_captions(captions.get(name, ()))) for name in names]
-        name = f"flickr8k/{'val' if split == 'dev' else split}"
-        super().__init__(name, photos, BadPictures(max_bad_share), decode_size, max_pixels)
+        photos = flickr8k_photos(Path(folder).expanduser(), split)
+        super().__init__(f"flickr8k/{'val' if split == 'dev' else split}", photos, BadPictures(max_bad_share), decode_size, max_pixels)
+
+
+def flickr8k_photos(folder: Path, split: str) -> list[Photo]:
+    """The pictures of one split, in the order of its list, also those that are missing; errors are `Flickr8kPairs`'."""
+    if split not in SPLITS:
+        raise UserError(f"Flickr8k has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if not folder.is_dir():
+        raise UserError(f"the Flickr8k folder {folder} does not exist; give data.source=flickr8k:DIR the one with captions.txt")
+    images = _first(folder, IMAGE_FOLDERS, "folder of pictures")
+    captions_file = _first(folder, CAPTION_FILES, "captions file")
+    captions = read_captions(captions_file)
+    list_file = _first(folder, (f"Flickr_8k.{SPLITS[split]}.txt",), f"list of the {split} pictures")
+    names = list(dict.fromkeys(line.strip() for line in _text(list_file).splitlines() if line.strip()))
+    if not names:
+        raise UserError(f"{list_file} names no picture; it needs one file name per line")
+    if not any(name in captions for name in names):
+        raise UserError(f"{list_file} names no picture of {captions_file}; its first is {names[0]!r}: take both from one source")
+    folders = Folders()
+    return [Photo(name, folders.find(images, name), clean_captions(captions.get(name, ()))) for name in names]
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

@@ -1,16 +1,14 @@
 r"""Batches for pre-training, each a pure function of (seed, step).
 
-    step ─► data_order ─► (epoch, index) of each sample ─► caption, views, hidden words ─► Batch
-                                 └── with the seed, decides every random choice ──┘
+    step ─► places ─► data/order.py ─► (epoch, index) of each sample ─► caption, views, hidden words ─► Batch
+                                               └── with the seed, decides every random choice ──┘
 
 Nothing else decides what is in a batch: not how many workers prepare it, not how many processes share it, not what was
 run before. That makes resuming exact (start at the step), and lets one process check what eight would do.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from semmim_mini.data.pairs import Pair, Pairs
+from semmim_mini.data.order import order_of, sample_seed
+from semmim_mini.data.pairs import Pairs, read_pair
 from semmim_mini.data.text import Vocabulary, mask_tokens, tokenize
 from semmim_mini.data.views import TwoViews
 from semmim_mini.errors import UserError
@@ -60,31 +59,13 @@ class Batch:
         return replace(self, **{name: change(x) for name, x in tensors.items()})
 
 
-def sample_seed(*numbers: int) -> int:
-    """One 64-bit seed from several numbers; neighbouring numbers give unrelated seeds."""
-    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big")
-
-
-@lru_cache(maxsize=4)
-def _permutation(size: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(sample_seed(seed, epoch)))
-
-
-def data_order(size: int, batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:
-    """(epoch, index) of each sample of batch `step`: places step·b to (step+1)·b of one shuffled epoch after another.
-
-    Epochs are not cut off at their last full batch: every pair is seen once in each.
-    """
-    places = range(step * batch_size, (step + 1) * batch_size)
-    return [(place // size, int(_permutation(size, seed, place // size)[place % size])) for place in places]
-
-
 class _Steps(Dataset):
     """Batch number `step`, or this process's share of it, as item `step` of a data set."""
 
     def __init__(self, loader: "PretrainLoader"):
         self.loader = loader
         self.vocabulary = Vocabulary.of(loader.tokenizer)
+        self.order = order_of(loader.pairs, loader.seed)
 
     def __getitem__(self, step: int) -> Batch | UserError:
         try:
@@ -94,10 +75,9 @@ class _Steps(Dataset):
 
     def _batch(self, step: int) -> Batch:
         loader = self.loader
-        order = data_order(len(loader.pairs), loader.batch_size, loader.seed, step)
         share = loader.batch_size // loader.world
-        mine = order[loader.rank * share : (loader.rank + 1) * share]
-        samples = [self._sample(epoch, index) for epoch, index in mine]
+        first = step * loader.batch_size + loader.rank * share
+        samples = [self._sample(epoch, index) for epoch, index in self.order(range(first, first + share))]
         images, captions, image_ids, uniform, skipped = zip(*samples, strict=True)
         ids, attention = tokenize(loader.tokenizer, captions, loader.max_length)
         masked, labels = mask_tokens(ids, attention, self.vocabulary, loader.mlm_share, uniform=torch.stack(uniform))
@@ -107,15 +87,10 @@ class _Steps(Dataset):
 
     def _sample(self, epoch: int, index: int) -> tuple:
         draw = torch.Generator().manual_seed(sample_seed(self.loader.seed, epoch, index))
-        pair, skipped = _read(self.loader.pairs, index)
+        pair, skipped = read_pair(self.loader.pairs, index)
         caption = pair.captions[torch.randint(len(pair.captions), (1,), generator=draw)]
         images = self.loader.views(pair, caption, draw).pixels
         return images, caption, pair.image_id, torch.rand(3, self.loader.max_length, generator=draw), skipped
-
-
-def _read(pairs: Pairs, index: int) -> tuple[Pair, list[str]]:
-    """A pair, and for photos the names of unreadable ones it stands in for."""
-    return pairs.read(index) if hasattr(pairs, "read") else (pairs[index], [])
 
 
 class PretrainLoader:

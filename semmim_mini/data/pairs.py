@@ -79,3 +79,8 @@ class Pairs(Protocol):
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of pair `index` without touching its pixels (for tokenizers and text-only passes)."""
         ...
+
+
+def read_pair(pairs: Pairs, index: int) -> tuple[Pair, list[str]]:
+    """Pair `index`, and of sources that may have to replace pictures the names of those it stands in for."""
+    return pairs.read(index) if hasattr(pairs, "read") else (pairs[index], [])

@@ -3,18 +3,20 @@ r"""Picture files as they are found in the wild, and what happens to the bad one
 Downloaded collections hold greyscale, palette, CMYK and sideways pictures, half files, and now and then a gigapixel.
 `read_picture` turns each into the same thing, upright RGB, or says why it cannot. `PhotoPairs` is the sequence of pairs
 built on it: the readers of the public collections (`flickr8k`, `karpathy`) only say which picture goes with which
-captions.
+captions. What happens to a picture that turns out bad (`Replacing`) is the same for photos in shards (`shards`).
 
 Bad pictures [C]. A few missing files in a hundred thousand must not end a run of days, and many must not pass unseen.
 So each is left out or replaced, named and counted, and above `max_bad_share` the run stops.
 """
 
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -45,25 +47,41 @@ def read_picture(path: Path, decode_size: int | None = None, max_pixels: int = M
         UserError: more than `max_pixels`.
         UnreadablePicture: missing, truncated, or no picture.
     """
+    return as_tensor(open_rgb(path, path, decode_size, max_pixels))
+
+
+def as_tensor(rgb: Image.Image) -> tv_tensors.Image:
+    """(3, h, w) uint8."""
+    return tv_tensors.Image(torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous())
+
+
+def open_rgb(
+    source: Path | BinaryIO, name: object, decode_size: int | None, max_pixels: int = MAX_PIXELS, slack: float = 1.5
+) -> Image.Image:
+    """`read_picture` before it becomes a tensor, from a file or from bytes in memory.
+
+    Args:
+        name: of the picture, for people.
+        slack: how much longer than `decode_size` the shorter side may stay; 1 for none.
+    """
     try:
-        with Image.open(path) as picture:
-            _refuse_bombs(path, picture.width * picture.height, max_pixels)
+        with Image.open(source) as picture:
+            _refuse_bombs(name, picture.width * picture.height, max_pixels)
             if decode_size:
                 picture.draft(None, (decode_size, decode_size))  # JPEG only; never below that size
-            rgb = _shrink(_to_rgb(ImageOps.exif_transpose(picture)), decode_size)
-            return tv_tensors.Image(torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous())
+            return _shrink(_to_rgb(ImageOps.exif_transpose(picture)), decode_size, slack)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        _refuse_bombs(path, None, max_pixels)
+        _refuse_bombs(name, None, max_pixels)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # decoders of a dozen formats, fed with any bytes, raise nearly everything
-        raise UnreadablePicture(f"{path}: {error or type(error).__name__}") from error
+        raise UnreadablePicture(f"{name}: {error or type(error).__name__}") from error
 
 
-def _refuse_bombs(path: Path, pixels: int | None, max_pixels: int) -> None:
+def _refuse_bombs(name: object, pixels: int | None, max_pixels: int) -> None:
     if pixels is None or pixels > max_pixels:
         found = f"{pixels:,}" if pixels else "far too many"
-        raise UserError(f"{path} claims {found} pixels, more than the {max_pixels:,} that are read; make it smaller or remove it")
+        raise UserError(f"{name} claims {found} pixels, more than the {max_pixels:,} that are read; make it smaller or remove it")
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -76,9 +94,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _shrink(picture: Image.Image, size: int | None) -> Image.Image:
+def _shrink(picture: Image.Image, size: int | None, slack: float) -> Image.Image:
     shorter = min(picture.size)
-    if not size or shorter <= 1.5 * size:
+    if not size or shorter <= slack * size:
         return picture
     width, height = (max(1, round(side * size / shorter)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -94,9 +112,14 @@ class Photo:
 
     @property
     def image_id(self) -> int:
-        """From the name alone: the same in every split and whatever else is missing. 53 bits, exact as a float, too."""
-        digest = hashlib.blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") >> 11
+        """From the name alone: the same in every split and whatever else is missing."""
+        return picture_id(self.name)
+
+
+def picture_id(text: str) -> int:
+    """A number for whatever tells one picture from all others. 53 bits, exact as a float, too."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 11
 
 
 def clean_captions(captions: Iterable[str]) -> tuple[str, ...]:
@@ -139,13 +162,56 @@ def _examples(bad: list[str], count: int = 5) -> str:
     return ", ".join(bad[:count]) + (f" and {len(bad) - count} more" if len(bad) > count else "")
 
 
-class PhotoPairs:
-    """Photos with captions, as `Pairs`.
+class Replacing:
+    """Pairs of which one that turns out unreadable gives way to the next good one, always the same.
 
-    Photos that are missing or have no caption are dropped here, at opening; one that turns out unreadable later gives
-    way to the next good one, always the same. `read` names those that were passed over, and `unreadable` keeps them
-    (worker processes have one each, which is why batches carry the names, too).
+    `read` names those that were passed over, and `unreadable` keeps them (worker processes have one each, which is why batches
+    carry the names, too). Whoever inherits provides the pictures: `_pair` and `_label`.
     """
+
+    name: str
+    bad: BadPictures
+    total: int  # pictures that the source lists
+    dropped: list[str]  # of these, left out at opening
+
+    def __init__(self):
+        self.unreadable: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def _pair(self, index: int) -> Pair:
+        """The pair itself, or `UnreadablePicture`."""
+        raise NotImplementedError
+
+    def _label(self, index: int) -> str:
+        """What people find the picture by, without opening it."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Pair:
+        return self.read(index)[0]
+
+    def read(self, index: int) -> tuple[Pair, list[str]]:
+        """Pair `index`, or the next one that is readable, and the names of those passed over."""
+        index = range(len(self))[index]  # IndexError beyond the end, as in any sequence: for loops end by it
+        passed = []
+        for at in itertools.chain(range(index, len(self)), range(index)):
+            if at not in self.unreadable:
+                try:
+                    return self._pair(at), passed
+                except UnreadablePicture as error:
+                    self._note(at, error)
+            passed.append(self._label(at))
+        raise UserError(f"{self.name}: not one picture is readable, beginning with {passed[0]!r}; check the folder")
+
+    def _note(self, at: int, error: UnreadablePicture) -> None:
+        self.unreadable[at] = f"{self._label(at)!r} (unreadable)"
+        log.warning("%s: %s gives way to the next picture (%s)", self.name, self.unreadable[at], error)
+        self.bad.check([*self.dropped, *self.unreadable.values()], self.total, self.name)
+
+
+class PhotoPairs(Replacing):
+    """Photos with captions, as `Pairs`. Those that are missing or have no caption are dropped here, at opening."""
 
     def __init__(
         self,
@@ -155,11 +221,11 @@ class PhotoPairs:
         decode_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
+        super().__init__()
         self.name, self.bad = name, bad
         self.decode_size, self.max_pixels = decode_size, max_pixels
         self.photos = [p for p in photos if p.path and p.captions]
         self.dropped = [f"{p.name!r} ({'missing' if p.path is None else 'no caption'})" for p in photos if not (p.path and p.captions)]
-        self.unreadable: dict[int, str] = {}
         self.total = len(photos)
         if not photos:
             raise UserError(f"{name} has no pictures at all; choose another split or check its list")
@@ -176,25 +242,9 @@ class PhotoPairs:
     def captions(self, index: int) -> tuple[str, ...]:
         return self.photos[index].captions
 
-    def __getitem__(self, index: int) -> Pair:
-        return self.read(index)[0]
+    def _pair(self, index: int) -> Pair:
+        photo = self.photos[index]
+        return Pair(read_picture(photo.path, self.decode_size, self.max_pixels), photo.captions, photo.image_id, photo.name)
 
-    def read(self, index: int) -> tuple[Pair, list[str]]:
-        """Pair `index`, or the next one that is readable, and the names of those passed over."""
-        index = range(len(self))[index]  # IndexError beyond the end, as in any sequence: for loops end by it
-        passed = []
-        for at in (*range(index, len(self)), *range(index)):
-            photo = self.photos[at]
-            if at not in self.unreadable:
-                try:
-                    image = read_picture(photo.path, self.decode_size, self.max_pixels)
-                    return Pair(image, photo.captions, photo.image_id, photo.name), passed
-                except UnreadablePicture as error:
-                    self._note(at, error)
-            passed.append(photo.name)
-        raise UserError(f"{self.name}: not one picture is readable, beginning with {passed[0]!r}; check the folder")
-
-    def _note(self, at: int, error: UnreadablePicture) -> None:
-        self.unreadable[at] = f"{self.photos[at].name!r} (unreadable)"
-        log.warning("%s: %s gives way to the next picture (%s)", self.name, self.unreadable[at], error)
-        self.bad.check([*self.dropped, *self.unreadable.values()], self.total, self.name)
+    def _label(self, index: int) -> str:
+        return self.photos[index].name

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torchvision import tv_tensors
 
-from semmim_mini.data.loader import Batch, PretrainLoader, data_order
+from semmim_mini.data.loader import Batch, PretrainLoader
+from semmim_mini.data.mixture import MixedPairs
+from semmim_mini.data.order import Shuffled
 from semmim_mini.data.pairs import Pair
 from semmim_mini.data.text import IGNORE, train_wordpiece
 from semmim_mini.data.views import TwoViews
@@ -52,34 +52,6 @@ def same(one: Batch, other: Batch) -> bool:
     return one.captions == other.captions and all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
-# The order --------------------------------------------------------------------------------------------------------------
-
-SIZES = dict(size=st.integers(1, 40), batch=st.integers(1, 12), seed=st.integers(0, 2**63), epochs=st.integers(1, 4))
-
-
-@settings(deadline=None)
-@given(**SIZES)
-def test_every_epoch_is_a_permutation(size, batch, seed, epochs):
-    steps = -(-epochs * size // batch)
-    order = [place for step in range(steps) for place in data_order(size, batch, seed, step)][: epochs * size]
-    for epoch in range(epochs):
-        part = order[epoch * size : (epoch + 1) * size]
-        assert {e for e, _ in part} == {epoch} and sorted(i for _, i in part) == list(range(size))
-
-
-@settings(deadline=None)
-@given(**SIZES)
-def test_the_order_does_not_depend_on_the_batch_size_or_on_what_was_asked_before(size, batch, seed, epochs):
-    one_by_one = [data_order(size, 1, seed, place)[0] for place in range(epochs * batch)]
-    last = data_order(size, batch, seed, epochs - 1)
-    assert last == one_by_one[-batch:] == data_order(size, batch, seed, epochs - 1)
-
-
-def test_epochs_and_seeds_have_orders_of_their_own():
-    order = {(seed, epoch): tuple(i for _, i in data_order(50, 50, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
-    assert len(set(order.values())) == 4
-
-
 # The batches ------------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +60,7 @@ def test_a_batch_holds_what_the_step_reads():
     length = batch.input_ids.shape[1]
     assert batch.images.shape == (2, 4, 3, 16, 16) and batch.images.dtype == torch.float32
     assert batch.attention_mask.dtype == torch.bool and batch.attention_mask.shape == (4, length)
-    assert batch.image_ids.tolist() == [100 + i for _, i in data_order(10, 4, 1, 0)]
+    assert batch.image_ids.tolist() == [100 + i for _, i in Shuffled(10, seed=1)(range(4))]
     for caption, ids, words in zip(batch.captions, batch.input_ids, batch.attention_mask, strict=True):
         assert TOKENIZER(caption)["input_ids"] == ids[words].tolist()
     hidden = batch.mlm_labels != IGNORE
@@ -114,6 +86,24 @@ def test_processes_partition_the_global_batch_and_change_nothing():
             rows, length = slice(2 * rank, 2 * rank + 2), part.input_ids.shape[1]
             assert torch.equal(part.mlm_ids, whole.mlm_ids[rows, :length])
             assert torch.equal(part.mlm_labels, whole.mlm_labels[rows, :length])
+
+
+class Blocked(Colours):
+    blocks = (3, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [Blocked(), MixedPairs([Blocked(), Colours()], [2, 1]), MixedPairs([Colours(), Blocked()], [1, 1])],
+    ids=["blocks", "2:1", "1:1"],
+)
+@pytest.mark.parametrize(("world", "workers", "start"), [(2, 0, 0), (1, 2, 3), (4, 1, 2)])
+def test_blocks_and_mixtures_keep_all_of_that(pairs, world, workers, start):
+    whole = list(loader(pairs, stop_step=6))[start:]
+    parts = [list(loader(pairs, stop_step=6, start_step=start, rank=rank, world=world, workers=workers)) for rank in range(world)]
+    assert [b.captions for b in whole] == [[c for b in batches for c in b.captions] for batches in zip(*parts, strict=True)]
+    for batch, batches in zip(whole, zip(*parts, strict=True), strict=True):
+        assert torch.equal(torch.cat([b.images for b in batches], dim=1), batch.images)
 
 
 def test_a_pair_seen_again_looks_and_reads_differently():

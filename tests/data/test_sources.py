@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
+from shard_folder import make_shards
 
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.errors import UserError
@@ -34,6 +35,14 @@ def test_karpathy_names_may_hold_colons(photos):
     assert pairs.name == "flickr30k/val" and pairs.captions(0) == ("A dog",) and pairs[0].image.shape == (3, 32, 64)
 
 
+def test_shards_are_pairs_like_others(tmp_path):
+    shards = make_shards(tmp_path, "coco", val=3)
+    pairs = open_pairs(f"shards:{shards}", "val", resolution=8)
+    assert pairs.name == "coco/val" and len(pairs) == 3 and pairs[0].image.shape == (3, 16, 18)
+    with pytest.raises(UserError, match=r"has no split 'train', only val"):
+        open_pairs(f"shards:{shards}", "train", resolution=8)
+
+
 def test_the_bad_share_reaches_the_reader(photos):
     (photos / "Flickr_8k.devImages.txt").write_text("a.jpg\nb.jpg\n")
     assert len(open_pairs(f"flickr8k:{photos}", "val", resolution=8, max_bad_share=0.5)) == 1
@@ -60,7 +69,7 @@ def test_scenes_get_their_size_and_seed(monkeypatch, split, size, expected):
     assert pairs.got == (split, {"size": expected, "seed": 3, "resolution": 64})
 
 
-@pytest.mark.parametrize("spec", ["", "coco", "flickr8k", "flickr8k:", "karpathy:x.json", "karpathy:x:y", "scenes:3"])
+@pytest.mark.parametrize("spec", ["", "coco", "flickr8k", "flickr8k:", "karpathy:x.json", "karpathy:x:y", "scenes:3", "shards:", "mix:"])
 def test_unknown_sources_list_the_forms(spec):
-    with pytest.raises(UserError, match=r"scenes, flickr8k:DIR, karpathy:FILE.json:IMAGES_DIR"):
+    with pytest.raises(UserError, match=r"scenes, flickr8k:DIR, karpathy:FILE.json:IMAGES_DIR, shards:DIR, mix:2\*SOURCE\+1\*SOURCE"):
         open_pairs(spec, "train", resolution=64)
