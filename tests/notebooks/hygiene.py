@@ -200,10 +200,7 @@ def has_living_links(notebook, path: Path) -> Iterator[str]:
 
 
 # Notebooks that earlier ones may point to before they are written. Empty when the course is complete.
-COMING = (
-    *("02_image_encoder", "03_text_and_alignment", "04_local_semantics", "05_text_guided_masking", "06_text_injection"),
-    *("07_pretraining", "08_patch_semantics", "09_retrieval", "10_captioning", "11_question_answering", "12_ablations", "13_full_scale"),
-)
+COMING = ("08_patch_semantics", "09_retrieval", "10_captioning", "11_question_answering", "12_ablations", "13_full_scale")
 
 
 def anchors(file: Path) -> set[str]:
