@@ -12,18 +12,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from semmim_mini.ablation.rows import Row
 from semmim_mini.bench.meters import flops
 from semmim_mini.bench.parts import Workbench
 from semmim_mini.config import Config, from_yaml
-from semmim_mini.data.loader import Batch
 from semmim_mini.errors import UserError
 from semmim_mini.evaluation import open_held_out
 from semmim_mini.experiment import load_run, run_experiment
 from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.instruments.semantics import feature_ami
+from semmim_mini.plan.measured import random_batch
 from semmim_mini.report import rounded
 from semmim_mini.tasks.grounding import evaluate_grounding
 from semmim_mini.training.checkpoint import write_text
@@ -126,9 +124,4 @@ def _measured_anew(run: Path, config: Config) -> dict[str, float]:
 def _gflop(config: Config, vocab_size: int) -> float:
     """Arithmetic of one step at the end of the schedule, per image."""
     small = replace(config, data=replace(config.data, batch_size=FLOP_BATCH), losses=replace(config.losses, queue=0))
-    b, l, side = FLOP_BATCH, config.data.max_length, config.data.resolution  # noqa: E741 (the letters of the field)
-    ids = torch.randint(5, vocab_size, (b, l))
-    labels = torch.full((b, l), -100)
-    labels[:, 1:4] = ids[:, 1:4]
-    batch = Batch(torch.randn(2, b, 3, side, side), ids, torch.ones(b, l, dtype=torch.bool), ids, labels, torch.arange(b), [""] * b)
-    return flops(Workbench(small, vocab_size, batch).full_step) / b / 1e9
+    return flops(Workbench(small, vocab_size, random_batch(small, vocab_size)).full_step) / FLOP_BATCH / 1e9

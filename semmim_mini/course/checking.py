@@ -19,6 +19,8 @@ from torch import Tensor
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32, summed in another order
 
+CASES = 6  # of each exercise: too many to be answered by heart
+
 Case = dict[str, Any]  # names and values of one call's arguments, in order
 
 
@@ -56,6 +58,15 @@ def compare(exercise: str, student: Callable, right: Callable, cases: Sequence[C
             raise NotYet(mistake.message)
     first = differing[0]
     raise NotYet(f"{difference(expected[first], got[first])} (seen with {describe(cases[first])})")
+
+
+def cases_of(make: Callable[[torch.Generator, Callable[[int, int], int]], Case]) -> list[Case]:
+    """Cases of random sizes, the same ones in every run; `make` draws tensors and whole numbers."""
+    made = []
+    for seed in range(CASES):
+        generator = torch.Generator().manual_seed(seed)
+        made.append(make(generator, lambda low, high, g=generator: int(torch.randint(low, high + 1, (), generator=g))))
+    return made
 
 
 def _arguments(case: Case) -> list:

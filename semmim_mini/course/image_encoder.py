@@ -7,19 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, compare
-
-CASES = 6
-
-
-def _cases(make: Callable[[torch.Generator, Callable[[int, int], int]], Case]) -> list[Case]:
-    """Cases of random sizes, the same ones in every run; `make` draws tensors and whole numbers."""
-    made = []
-    for seed in range(CASES):
-        generator = torch.Generator().manual_seed(seed)
-        made.append(make(generator, lambda low, high, g=generator: int(torch.randint(low, high + 1, (), generator=g))))
-    return made
-
+from semmim_mini.course.checking import Case, Mistake, cases_of, compare
 
 # 2.1 ------------------------------------------------------------------------------------------------------------------
 
@@ -32,7 +20,7 @@ def check_patchify(student: Callable[[Tensor, int], Tensor]) -> None:
         size = draw(1, 3), 3, patch * draw(2, 3), patch * draw(4, 5)
         return Case(images=torch.randn(size, generator=generator), patch=patch)
 
-    compare("Exercise 2.1", student, _patchify, _cases(case), PATCHIFY_MISTAKES)
+    compare("Exercise 2.1", student, _patchify, cases_of(case), PATCHIFY_MISTAKES)
 
 
 def _patchify(images: Tensor, patch: int) -> Tensor:
@@ -76,7 +64,7 @@ def check_attention(student: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor])
         allowed[:, 0] = True  # a row without any key has no softmax
         return Case(query=query, key=key, value=value, allowed=allowed)
 
-    compare("Exercise 2.2", student, _attention, _cases(case), ATTENTION_MISTAKES)
+    compare("Exercise 2.2", student, _attention, cases_of(case), ATTENTION_MISTAKES)
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
@@ -129,7 +117,7 @@ def check_embed(student: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tens
         mask[:, 0], mask[:, 1] = True, False
         return Case(patches=drawn.pop("patches"), mask=mask, **drawn)
 
-    compare("Exercise 2.3", student, _embed, _cases(case), EMBED_MISTAKES)
+    compare("Exercise 2.3", student, _embed, cases_of(case), EMBED_MISTAKES)
 
 
 def _with_cls(patches: Tensor, cls: Tensor) -> Tensor:

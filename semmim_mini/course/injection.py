@@ -7,20 +7,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, compare
+from semmim_mini.course.checking import Case, Mistake, cases_of, compare
 from semmim_mini.model.layers import TextForImage, attention_weights
 
-CASES = 6
 NEVER = float("-inf")
-
-
-def _cases(make: Callable[[torch.Generator, Callable[[int, int], int]], Case]) -> list[Case]:
-    """Cases of random sizes, the same ones in every run; `make` draws tensors and whole numbers."""
-    made = []
-    for seed in range(CASES):
-        generator = torch.Generator().manual_seed(seed)
-        made.append(make(generator, lambda low, high, g=generator: int(torch.randint(low, high + 1, (), generator=g))))
-    return made
 
 
 def _captions(b: int, longest: int, draw: Callable[[int, int], int]) -> Tensor:
@@ -41,7 +31,7 @@ def check_text_attention(student: Callable[..., Tensor]) -> None:
         text = {name: torch.randn(b, h, longest, c, generator=generator) for name in ("text_key", "text_value")}
         return Case(**image, **text, words=_captions(b, longest, draw))
 
-    compare("Exercise 6.1", student, _text_attention, _cases(case), TEXT_ATTENTION_MISTAKES)
+    compare("Exercise 6.1", student, _text_attention, cases_of(case), TEXT_ATTENTION_MISTAKES)
 
 
 def _text_attention(query: Tensor, key: Tensor, value: Tensor, text_key: Tensor, text_value: Tensor, words: Tensor) -> Tensor:
@@ -123,7 +113,7 @@ def check_allowed(student: Callable[[Tensor, int, bool], Tensor]) -> None:
     def case(generator, draw):
         return Case(words=_captions(draw(2, 4), draw(3, 6), draw), queries=draw(3, 7), hide_from_cls=True)
 
-    cases = _cases(case)
+    cases = cases_of(case)
     for i in (0, 3):
         cases[i]["hide_from_cls"] = False
     compare("Exercise 6.2", student, _allowed, cases, ALLOWED_MISTAKES)
@@ -201,8 +191,8 @@ def check_reach(student: Callable[[Tensor, int], Tensor]) -> None:
         words[0, 0], words[-1] = True, False
         return Case(allowed=torch.cat([chain | extra, words], dim=1), layers=draw(2, 4))
 
-    none = Case(allowed=_cases(case)[0]["allowed"], layers=0)
-    compare("Exercise 6.3", student, _reach, [*_cases(case), none], REACH_MISTAKES)
+    none = Case(allowed=cases_of(case)[0]["allowed"], layers=0)
+    compare("Exercise 6.3", student, _reach, [*cases_of(case), none], REACH_MISTAKES)
 
 
 def squared(allowed: Tensor) -> Tensor:
@@ -268,7 +258,7 @@ def check_guesser(student: Callable[[Tensor], Tensor]) -> None:
         targets[:, -1] = 0  # a prototype that no target asks for
         return Case(targets=targets / targets.sum(dim=-1, keepdim=True))
 
-    compare("Exercise 6.4", student, _guesser, _cases(case), GUESSER_MISTAKES)
+    compare("Exercise 6.4", student, _guesser, cases_of(case), GUESSER_MISTAKES)
 
 
 def _entropy(p: Tensor) -> Tensor:

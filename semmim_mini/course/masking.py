@@ -6,22 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, compare
+from semmim_mini.course.checking import Case, Mistake, cases_of, compare
 from semmim_mini.course.mask_numbers import selectivity
 from semmim_mini.objectives.masking import cross_relevance, hide_highest, mask_counts
 from semmim_mini.training.masks import content_tokens
-
-CASES = 6
-
-
-def _cases(make: Callable[[torch.Generator, Callable[[int, int], int]], Case]) -> list[Case]:
-    """Cases of random sizes, the same ones in every run; `make` draws tensors and whole numbers."""
-    made = []
-    for seed in range(CASES):
-        generator = torch.Generator().manual_seed(seed)
-        made.append(make(generator, lambda low, high, g=generator: int(torch.randint(low, high + 1, (), generator=g))))
-    return made
-
 
 # 5.1 ------------------------------------------------------------------------------------------------------------------
 
@@ -107,7 +95,7 @@ def check_hide(student: Callable[[Tensor, Tensor], Tensor]) -> None:
         counts[0] = 0  # a sample that is not masked
         return Case(scores=scores, counts=counts)
 
-    compare("Exercise 5.2", student, hide_highest, _cases(case), HIDE_MISTAKES)
+    compare("Exercise 5.2", student, hide_highest, cases_of(case), HIDE_MISTAKES)
 
 
 def _ranks(scores: Tensor) -> Tensor:
@@ -168,7 +156,7 @@ def check_word_relevance(student: Callable[[Tensor, Tensor], Tensor]) -> None:
         tokens = torch.randint(4, length, (b, 1), generator=generator)
         return Case(weights=weights, words=torch.arange(length) < tokens)
 
-    compare("Exercise 5.3", student, _word_relevance, _cases(case), WORD_RELEVANCE_MISTAKES)
+    compare("Exercise 5.3", student, _word_relevance, cases_of(case), WORD_RELEVANCE_MISTAKES)
 
 
 def _word_relevance(weights: Tensor, words: Tensor) -> Tensor:
@@ -246,7 +234,7 @@ def check_selectivity(student: Callable[[Tensor, Tensor, Tensor], tuple[float, f
         mask = hide_highest(likes, torch.arange(b) + n // 4)
         return Case(mask=mask, named=named, objects=objects)
 
-    compare("Exercise 5.4", lambda *given: _numbers(student(*given)), selectivity, _cases(case), SELECTIVITY_MISTAKES)
+    compare("Exercise 5.4", lambda *given: _numbers(student(*given)), selectivity, cases_of(case), SELECTIVITY_MISTAKES)
 
 
 def _numbers(answer: Any) -> Any:

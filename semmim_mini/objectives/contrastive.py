@@ -42,12 +42,16 @@ def itc_loss(
     truth = (ids[:, None] == key_ids[None, :]).float()
     truth = truth / truth.sum(dim=1, keepdim=True)
 
+    def logits(query, keys):
+        """fp32 even under autocast, which would round the cosines of every product: they are divided by temperatures as small as 0.001."""
+        with torch.autocast(query.device.type, enabled=False):
+            return query.float() @ keys.float().T / temperature
+
     def direction(query, keys, teacher_query, teacher_keys):
         target = truth
         if alpha > 0:
-            belief = F.softmax(teacher_query.float() @ teacher_keys.float().T / temperature, dim=1)
-            target = (alpha * belief + (1 - alpha) * truth).detach()
-        return -(target * F.log_softmax(query.float() @ keys.float().T / temperature, dim=1)).sum(dim=1).mean()
+            target = (alpha * F.softmax(logits(teacher_query, teacher_keys), dim=1) + (1 - alpha) * truth).detach()
+        return -(target * F.log_softmax(logits(query, keys), dim=1)).sum(dim=1).mean()
 
     i2t = direction(image, text_keys, teacher_image, teacher_text_keys)
     t2i = direction(text, image_keys, teacher_text, teacher_image_keys)

@@ -138,3 +138,13 @@ def test_a_batch_that_crosses_the_end_goes_on_at_the_start():
     assert enqueue(queue, torch.tensor([1, 2, 3]), 0) == 3
     assert enqueue(queue, torch.tensor([4, 5]), 3) == 1
     assert queue.tolist() == [5, 2, 3, 4]
+
+
+def test_autocast_does_not_round_the_similarities():
+    image, text = (F.normalize(torch.randn(6, 16), dim=-1) for _ in range(2))
+    ids = torch.arange(6)
+    keys = dict(image_keys=image, text_keys=text, ids=ids, key_ids=ids, temperature=0.01)
+    keys |= dict(alpha=0.4, teacher_image=image, teacher_text=text, teacher_image_keys=image, teacher_text_keys=text)
+    exact = itc_loss(image, text, **keys)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert itc_loss(image, text, **keys).item() == exact.item()
