@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     pretrain = commands.add_parser("pretrain", help="pre-train any preset on any data; resumable")
     _run_arguments(pretrain, default_preset=None)
-    pretrain.add_argument("--data", help="scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR")
+    pretrain.add_argument("--data", help="scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR | shards:DIR | mix:2*SOURCE+1*SOURCE")
     pretrain.add_argument("--config", type=Path, help="a YAML file, such as a run's config.yaml, in place of --preset")
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     pretrain.set_defaults(command=_pretrain)
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     finetune.add_argument("task", help="retrieval | captioning | vqa")
     finetune.add_argument("--checkpoint", type=Path, help="the run or checkpoint folder to start from; not needed with --resume")
     finetune.add_argument("--out", type=Path, required=True, help="folder for everything the run writes")
-    finetune.add_argument("--data", help="scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR; for vqa also vqa:Q.json:A.json:IMAGES_DIR")
+    finetune.add_argument("--data", help="as for pretrain; for vqa scenes | vqa:Q.json:A.json:IMAGES_DIR")
     finetune.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="such as data.resolution=96")
     finetune.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     finetune.set_defaults(command=_finetune)
@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
 
     _person_commands(commands)
+    _prepare_command(commands)
 
     report = commands.add_parser("report", help="measure a checkpoint on held-out pairs, without training")
     report.add_argument("run", type=Path, help="a run's folder, or a checkpoint's")
@@ -86,6 +87,17 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--no-growth", action="store_true", help="leave out how a step grows, which takes most of the time")
     bench.add_argument("--out", type=Path, help="also write the numbers as JSON")
     bench.set_defaults(command=_bench)
+
+    ablate = commands.add_parser("ablate", help="compare parts of the method: rows and sweeps, several seeds; resumable")
+    _run_arguments(ablate, default_preset="tiny")
+    ablate.add_argument("--rows", default="A0,A1,A1t,A2,A3,A4,A5,A6,A7,A8", help="separated by commas; A0x is A0 in A8's time")
+    ablate.add_argument("--sweeps", default="", help="of A8: m, r, k, strategy, relevance, isolation, balance; separated by commas")
+    ablate.add_argument("--seeds", type=int, default=3, help="0 to N-1 (3)")
+    ablate.add_argument("--task-steps", type=int, default=200, help="of fine-tuning for questions and captions (200)")
+    ablate.add_argument("--jobs", type=int, default=1, help="cells at a time (1); two on two cores get more done than one on both")
+    ablate.set_defaults(command=_ablate)
+
+    _plan_command(commands)
 
     check = commands.add_parser("check", help="what is missing on this machine, and what to do about it")
     check.set_defaults(command=_check)
@@ -108,6 +120,38 @@ def _person_commands(commands) -> None:
             "--checkpoint", required=True, help="a run's folder, a checkpoint's, or a folder or hub name of save_pretrained"
         )
         parser.set_defaults(command=command)
+
+
+def _prepare_command(commands) -> None:
+    prepare = commands.add_parser("prepare", help="a downloaded collection into shards: checked, resized, resumable")
+    prepare.add_argument("collection", help="coco | vg | sbu | cc3m | flickr30k | flickr8k; layouts: semmim_mini/prepare/layouts.py")
+    prepare.add_argument("source", type=Path, help="its folder, or its annotation file where there are several")
+    prepare.add_argument("--out", type=Path, required=True, help="folder of the shards; data.source is then shards:OUT")
+    prepare.add_argument("--images", type=Path, help="folder of the pictures, if they are not beside the annotations")
+    prepare.add_argument("--split", help="train | val | test: only this one; of a list without splits, which it shall be")
+    prepare.add_argument(
+        "--held-out", type=Path, action="append", default=[], metavar="FILE", help="dataset_coco.json …: keep its val and test out of train"
+    )
+    prepare.add_argument("--size", type=_count, default=384, help="px, the most that a picture's shorter side keeps (384)")
+    prepare.add_argument("--shard-size", type=_count, default=1_000, help="pictures of a shard (1000)")
+    prepare.add_argument("--workers", type=_count, default=os.cpu_count(), help="processes; 0 works in this one (one per processor)")
+    prepare.set_defaults(command=_prepare)
+
+
+def _plan_command(commands) -> None:
+    plan = commands.add_parser("plan", help="parameters, FLOPs, memory, hours and data of a run on GPUs, worked out before it is paid for")
+    plan.add_argument("--preset", help="tiny | mini | small | base (base, without --config)")
+    plan.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="such as run.accumulate=2")
+    plan.add_argument("--config", type=Path, help="a YAML file, such as a run's config.yaml, in place of --preset")
+    plan.add_argument("--gpus", type=int, default=8, help="how many (8)")
+    plan.add_argument("--gpu", default="a100-80g", help="which, as in semmim_mini/plan/gpus.py (a100-80g)")
+    plan.add_argument("--images", type=float, help="in the collection, such as 4e6; without --images and --epochs run.steps decides")
+    plan.add_argument("--epochs", type=float, help="how often each is seen")
+    plan.add_argument("--utilisation", type=float, default=0.35, help="share of the GPUs' peak that the run reaches (0.35)")
+    plan.add_argument("--gpus-per-node", type=int, default=8, help="that share a node's disks and network (8)")
+    plan.add_argument("--measure", action="store_true", help="also run one step here, and put it beside what the formulas say for it")
+    plan.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    plan.set_defaults(command=_plan)
 
 
 def _count(text: str) -> int:
@@ -203,6 +247,20 @@ def _evaluate(arguments) -> int:
     return 0
 
 
+def _prepare(arguments) -> int:
+    from semmim_mini.prepare.held_out import held_out_identities
+    from semmim_mini.prepare.job import Settings, as_lines, prepare
+    from semmim_mini.prepare.layouts import list_entries
+
+    settings = Settings(arguments.size, arguments.shard_size, arguments.workers)
+    held_out = held_out_identities(arguments.held_out)
+    splits = list_entries(arguments.collection, arguments.source, arguments.images, arguments.split, held_out)
+    reports = prepare(arguments.collection, splits, arguments.out, settings, held_out)
+    print("\n".join(as_lines(reports)))
+    print(f"use it: semmim-mini pretrain --data shards:{arguments.out} …")
+    return 0
+
+
 def _caption(arguments) -> int:
     from semmim_mini.use import caption_picture, open_model
 
@@ -251,10 +309,35 @@ def _configuration(arguments):
     return override(config, ([f"data.source={data}"] if data else []) + arguments.settings)
 
 
+def _ablate(arguments) -> int:
+    from semmim_mini.ablation.driver import Plan, require_sensible, run_ablation
+
+    rows, sweeps = (tuple(name for name in text.split(",") if name) for text in (arguments.rows, arguments.sweeps))
+    plan = Plan(rows, sweeps, arguments.seeds, arguments.task_steps, arguments.jobs)
+    require_sensible(plan)
+    return 0 if run_ablation(arguments.out, _configuration(arguments), plan) else 130
+
+
 def _bench(arguments) -> int:
     from semmim_mini.bench import run_bench
 
     return run_bench(_configuration(arguments), arguments.out, growth=not arguments.no_growth)
+
+
+def _plan(arguments) -> int:
+    from semmim_mini.plan import Wanted, run_plan
+
+    if not arguments.config:
+        arguments.preset = arguments.preset or "base"
+    wanted = Wanted(
+        gpus=arguments.gpus,
+        gpu=arguments.gpu,
+        images=arguments.images,
+        epochs=arguments.epochs,
+        utilisation=arguments.utilisation,
+        per_node=arguments.gpus_per_node,
+    )
+    return run_plan(_configuration(arguments), wanted, as_json=arguments.json, measure=arguments.measure)
 
 
 def _check(arguments) -> int:

@@ -41,7 +41,7 @@ def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    source: str = "scenes"  # scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR
+    source: str = "scenes"  # scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR | shards:DIR | mix:2*SOURCE+1*SOURCE
     resolution: int = 64  # px, square
     train_size: int = 5_000  # scenes only: how many different training scenes there are
     cache: bool = True  # keep pairs in memory once they were made; for sources that fit [C: a scene costs more to make than to see]
@@ -245,6 +245,9 @@ class RunConfig:
     precision: str = "auto"  # auto | fp32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step
     checkpoint_activations: bool = False  # recompute image layers in the backward pass: slower, less memory
+    parallel: str = "ddp"  # of several processes: ddp, each holds everything | fsdp, each holds its share: training/parallel.py
+    compile: bool = False  # torch.compile of the image encoders' layers: slow to start; measure whether it pays
+    tensorboard: bool = False  # curves for TensorBoard, beside metrics.jsonl
     eval_every: int = 720  # steps between looks at the validation pairs
     eval_size: int = 500  # validation images looked at then
     save_every: int = 100
@@ -253,6 +256,7 @@ class RunConfig:
     def __post_init__(self):
         _at_least_one("run", self, "steps", "accumulate", "eval_every", "save_every", "log_every", "eval_size")
         _one_of("run.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        _one_of("run.parallel", self.parallel, ("ddp", "fsdp"))
 
 
 TASKS = ("pretrain", "retrieval", "captioning", "vqa")

@@ -27,8 +27,8 @@ class Result:
     report: dict | None
 
 
-def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=print) -> Result:
-    """Train in `folder`, then write report.json and figures/ from held-out data."""
+def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=print, figures: bool = True) -> Result:
+    """Train in `folder`, then write report.json and, where wanted, figures/ from held-out data."""
     began, folder = time.perf_counter(), Path(folder)
     run = Training(config, folder, resume)
     if run.main:
@@ -48,6 +48,8 @@ def run_experiment(config: Config, folder: Path, *, resume: bool = False, say=pr
         report["fresh"] = run.job.fresh
     report["run"] = run_facts(config, finished, time.perf_counter() - began)
     write_report(folder, report)
+    if not figures:
+        return Result(folder, finished, report)
     say("drawing figures")
     from semmim_mini.figures import draw_all, draw_losses
 
@@ -82,21 +84,44 @@ def report_on(folder: Path, which: str = "last", data: str | None = None, split:
 
 
 def header(run: Training) -> str:
-    """What will run, where, and where to look."""
-    config, count = run.config, sum(p.numel() for _, p in run.model.trainable())
+    """What will run, on what, how much of it, at what cost, and where to look."""
+    config, task = run.config, run.config.task
     first = f"resuming at step {run.start} of" if run.start else "training"
-    task = config.task
     origin = [] if task.name == "pretrain" else [_origin(run)]
+    cost = [f"what it costs: semmim-mini plan --config {run.folder / 'config.yaml'}"] if task.name == "pretrain" else []
+    curves = [f"curves: tensorboard --logdir {run.folder / 'tensorboard'}"] if config.run.tensorboard else []
     return "\n".join(
         [
             f"{first} {config.run.steps} steps of {config.data.batch_size} from {run.pairs.name} ({len(run.pairs)}), "
             f"preset {config.preset}",
             *origin,
-            f"{count / 1e6:.1f} M parameters on {run.accelerator.device}, {run.accelerator.num_processes} process(es), "
-            f"precision {run.precision} ({run.precision_reason})",
-            f"every step goes to {run.folder / 'metrics.jsonl'}, checkpoints to {run.folder / 'checkpoints'}",
+            _machine(run),
+            _amount(run),
+            *cost,
+            f"every step goes to {run.folder / 'metrics.jsonl'}, checkpoints to {run.folder / 'checkpoints'} every "
+            f"{config.run.save_every} steps; held-out data is looked at every {config.run.eval_every}",
+            *curves,
         ]
     )
+
+
+def _machine(run: Training) -> str:
+    trained = sum(p.numel() for _, p in run.model.trainable())
+    processes = run.accelerator.num_processes
+    spread = f" ({run.config.run.parallel})" if processes > 1 else ""
+    return (
+        f"{trained / 1e6:.1f} M parameters on {run.accelerator.device}, {processes} process(es){spread}, "
+        f"precision {run.precision} ({run.precision_reason})"
+    )
+
+
+def _amount(run: Training) -> str:
+    """How much a step and the whole run read. Each image is seen in two views."""
+    config, processes = run.config, run.accelerator.num_processes
+    batch, parts = config.data.batch_size, processes * config.run.accumulate
+    share = f"{batch} images a step" + (f", {batch // parts} at a time in each process" if parts > 1 else "")
+    images = config.run.steps * batch
+    return f"{share}; {images:,} images in all, {images / len(run.pairs):,.1f} times the data"
 
 
 def _origin(run: Training) -> str:

@@ -243,6 +243,7 @@ IMPOSSIBLE = [
     ("run.accumulate=0", None),
     ("run.accumulate=3", "data.batch_size=64"),
     ("run.precision='fp8'", None),
+    ("run.parallel='tensor'", None),
     ("run.eval_every=0", None),
     ("run.save_every=0", None),
     ("run.log_every=0", None),

@@ -21,6 +21,8 @@ from semmim_mini.model.image_encoder import ImageEncoder
 from semmim_mini.model.text_encoder import CaptionDecoder, FusionEncoder, TextEncoder, WordHead
 from semmim_mini.objectives.contrastive import enqueue
 
+TEMPERATURES = (0.001, 0.5)  # of ITC [F: ALBEF]
+
 
 class Encoders(nn.Module):
     """What student and teacher have in common."""
@@ -124,8 +126,16 @@ class SemMIM(nn.Module):
         return self
 
     def itc_temperature(self) -> Tensor:
-        """Kept in [0.001, 0.5] [F: ALBEF]."""
-        return self.temperature.float().clamp(0.001, 0.5)
+        """In [0.001, 0.5] [F: ALBEF], because `keep_temperature` is called after every optimiser step.
+
+        Not clamped here: on the border and beyond, a clamp has no gradient, and the temperature would stay there for good.
+        """
+        return self.temperature.float()
+
+    @torch.no_grad()
+    def keep_temperature(self) -> None:
+        """Back into its range, should an optimiser step have led out of it."""
+        self.temperature.clamp_(*TEMPERATURES)
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that the optimiser moves."""

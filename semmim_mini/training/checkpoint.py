@@ -18,14 +18,18 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
 from semmim_mini.config import Config, differences, from_yaml, to_yaml
 from semmim_mini.errors import UserError
+from semmim_mini.training import processes
 
-# Settings that do not change what is computed: a run may be resumed with others.
-FREE_ON_RESUME = ("data.workers", "run.save_every", "run.eval_every", "run.eval_size", "run.log_every", "run.checkpoint_activations")
+# Settings that do not change what is computed (`run.compile` and `run.parallel` change last digits): a run may be resumed with others.
+FREE_ON_RESUME = (
+    *("data.workers", "run.save_every", "run.eval_every", "run.eval_size", "run.log_every", "run.tensorboard"),
+    *("run.checkpoint_activations", "run.compile", "run.parallel"),
+)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,8 +45,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save(folder: Path, model: nn.Module, optimizer, tokenizer, config: Config, state: dict, best: bool) -> Path:
+def save(folder: Path, weights: dict, averages: dict, tokenizer, config: Config, state: dict, best: bool) -> Path:
     """Save step `state["step"]` under `folder`/checkpoints; returns its folder.
+
+    Args:
+        weights: as `weights` makes them.
+        averages: as `optimizer_tensors` makes them.
 
     Raises:
         UserError: the disk is full or read-only; earlier checkpoints are untouched.
@@ -54,8 +62,8 @@ def save(folder: Path, model: nn.Module, optimizer, tokenizer, config: Config, s
         home.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        save_model(model, str(temporary / "model.safetensors"))
-        save_file(optimizer_tensors(model, optimizer), str(temporary / "optimizer.safetensors"))
+        save_file(weights, str(temporary / "model.safetensors"))
+        save_file(averages, str(temporary / "optimizer.safetensors"))
         write_text(temporary / "state.json", json.dumps(state))
         write_text(temporary / "config.yaml", to_yaml(config))
         tokenizer.save_pretrained(str(temporary / "tokenizer"))
@@ -138,11 +146,23 @@ def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} is damaged or missing: {error}; give another checkpoint") from error
 
 
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Everything of a model by name, in this process's main memory; of tied weights one name, of spread ones all rows.
+
+    Where weights are spread over processes, all processes must ask.
+    """
+    first: dict[int, str] = {}
+    tensors = model.state_dict(keep_vars=True)
+    for name in sorted(tensors):
+        first.setdefault(id(tensors[name]), name)
+    return {name: processes.whole(tensors[name]).cpu().contiguous() for name in first.values()}
+
+
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's state by parameter name."""
+    """AdamW's state by parameter name, as `weights`."""
     names = {id(p): name for name, p in model.named_parameters()}
     return {
-        f"{names[id(p)]}|{key}": value.detach().contiguous().clone()
+        f"{names[id(p)]}|{key}": processes.whole(value).cpu().contiguous().clone()
         for p, state in optimizer.state.items()
         for key, value in state.items()
         if isinstance(value, torch.Tensor)
@@ -150,6 +170,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> None:
+    """Fill AdamW's state from a checkpoint, each value where its parameter is, and spread as it is."""
     path, parameters = checkpoint / "optimizer.safetensors", dict(model.named_parameters())
     try:
         tensors = load_file(str(path))
@@ -160,7 +181,8 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoin
         if parameter_name not in parameters:
             raise UserError(f"{path} does not fit this configuration: it holds {parameter_name}; resume from another checkpoint")
         parameter = parameters[parameter_name]
-        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        value = value.to(parameter.device) if key == "step" else processes.spread_like(value, parameter)
+        optimizer.state[parameter][key] = value
 
 
 def _remove_unreferenced(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run writes about itself: metrics.jsonl with every step, and a bar or plain lines for whoever watches."""
+"""What a run writes about itself: metrics.jsonl with every step, curves on request, and a bar or plain lines for whoever watches."""
 
 import json
 import sys
@@ -12,11 +12,15 @@ class Logbook:
 
     Each step is one JSON line, flushed, so that a killed run loses none. On resume, lines from the resumed step on are dropped:
     the file never tells the same step twice.
+
+    Args:
+        curves: is given every record, too (`tensorboard.Curves`).
+        quiet: say and write nothing: not the main process.
     """
 
-    def __init__(self, folder: Path, steps: int, start: int, log_every: int, quiet: bool = False):
+    def __init__(self, folder: Path, steps: int, start: int, log_every: int, quiet: bool = False, curves=None):
         self.path, self.steps, self.log_every, self.quiet = folder / "metrics.jsonl", steps, log_every, quiet
-        self.bar = None
+        self.bar, self.curves = None, curves
         if quiet:
             return
         self._drop_from(start)
@@ -36,6 +40,8 @@ class Logbook:
             return
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
+        if self.curves is not None:
+            self.curves.add(record)
         terms = "  ".join(f"{name} {value:.2f}" for name, value in record["loss"].items())
         if self.bar is not None:
             self.bar.update()
@@ -55,8 +61,9 @@ class Logbook:
     def close(self) -> None:
         if not self.quiet:
             self.file.close()
-            if self.bar is not None:
-                self.bar.close()
+            for other in (self.bar, self.curves):
+                if other is not None:
+                    other.close()
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -8,32 +8,34 @@ The loop knows nothing of what it trains: `jobs.py` has the data, the networks a
 masks, negatives and dropout of step t are all seeded by (seed, t) or (seed, epoch, index). A run that was killed and resumed
 therefore ends in the same bits as one that was not, and two processes compute what one would.
 
-**Stopping.** Ctrl-C and SIGTERM let the current step finish, save, and say how to go on. A loss that is no number stops the run
-before the optimiser can spread it, and names the term.
+**Stopping.** Ctrl-C and SIGTERM let the current step finish, save, and say how to go on (`stopping.py`). A loss that is no number
+stops the run before the optimiser can spread it, and names the term.
+
+**Processes.** One or many, whole or split: `parallel.py` has what differs, and the loop is the same.
 """
 
 import math
-import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 
 from semmim_mini.config import Config, to_yaml
 from semmim_mini.errors import UserError
-from semmim_mini.objectives import matching
-from semmim_mini.training import checkpoint, processes
+from semmim_mini.training import checkpoint
+from semmim_mini.training.compiling import compile_layers, eager
 from semmim_mini.training.jobs import open_job
 from semmim_mini.training.logbook import Logbook
-from semmim_mini.training.optimizer import build_optimizer, set_rate
+from semmim_mini.training.optimizer import set_rate
+from semmim_mini.training.parallel import join_processes, spread
 from semmim_mini.training.precision import choose_precision
+from semmim_mini.training.records import chance_levels, make_record
 from semmim_mini.training.schedules import Plan, plan_at
 from semmim_mini.training.step import StepOutput
+from semmim_mini.training.stopping import GracefulStop, agreed, how_to_go_on
+from semmim_mini.training.tensorboard import Curves, require_tensorboard
 
 
 class Diverged(UserError):
@@ -64,25 +66,21 @@ class Training:
     def __init__(self, config: Config, folder: Path, resume: bool = False):
         self.config, self.folder = config, Path(folder)
         self.resumed = self._claim_folder(resume)
-        precision, self.precision_reason = choose_precision(config.run.precision, "cuda" if torch.cuda.is_available() else "cpu")
-        self.precision = precision
-        AcceleratorState._reset_state()  # else a second run in one process (a notebook) could not choose another precision
-        self.accelerator = Accelerator(
-            # Said outright, because several processes without a GPU would otherwise train side by side, each alone.
-            cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-            mixed_precision="no" if precision == "fp32" else precision,
-            # Terms join during a run, so the set of parameters that receive gradients changes.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
-        )
+        if config.run.tensorboard:
+            require_tensorboard()
+        self.precision, self.precision_reason = choose_precision(config.run.precision, "cuda" if torch.cuda.is_available() else "cpu")
+        self.accelerator = join_processes(self.precision)
         self.main = self.accelerator.is_main_process
         torch.manual_seed(config.run.seed)
         self.job = open_job(config, self.resumed)
         self.pairs, self.tokenizer, self.model = self.job.pairs, self.job.tokenizer, self.job.model
         self.model.to(self.accelerator.device)
-        self.step_module = self.job.step
         self.teaches = self.job.teaches
-        self.optimizer = build_optimizer(self.model, config.optim)
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
+        if self.resumed:
+            checkpoint.load_weights(self.model, self.resumed)
+        if config.run.compile:
+            compile_layers(self.model)
+        self.spread = spread(config, self.accelerator, self.job)
         self.start, self.best_score = 0, -math.inf
         self.stop_requested = False
         if self.resumed:
@@ -104,61 +102,49 @@ class Training:
         return last
 
     def _restore(self) -> None:
-        checkpoint.load_weights(self.model, self.resumed)
-        checkpoint.load_optimizer(self.model, self._adamw, self.resumed)
+        checkpoint.load_optimizer(self.model, self.spread.adamw, self.resumed)
         state = checkpoint.read_state(self.resumed)
         self.start, self.best_score = state["step"], state["best_score"]
         if self.accelerator.scaler is not None and state.get("scaler"):
             self.accelerator.scaler.load_state_dict(state["scaler"])
-
-    @property
-    def _adamw(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
 
     # the loop ---------------------------------------------------------------------------------------------------------
 
     def run(self, until: int | None = None) -> Finished:
         """Train up to step `until` (default: all steps); saves at the end, at intervals and when interrupted."""
         config, until = self.config, min(until or self.config.run.steps, self.config.run.steps)
-        loader = self.job.loader(
-            self.start, until, self.accelerator.process_index, self.accelerator.num_processes
-        )  # may object to the data: before anything is written
+        # May object to the data: before anything is written.
+        loader = self.job.loader(self.start, until, self.accelerator.process_index, self.accelerator.num_processes)
         if self.main:
             self._open_folder()
-        log = Logbook(self.folder, config.run.steps, self.start, config.run.log_every, quiet=not self.main)
+        log = self._open_log()
         began, step = time.perf_counter(), self.start
         with ExitStack() as stack:
             stack.callback(log.close)
-            stack.enter_context(_graceful_stop(self))
+            stack.enter_context(GracefulStop(self))
             waited = time.perf_counter()
             for batch in loader:
                 waiting = time.perf_counter() - waited
-                record = self._one_step(batch.to(self.accelerator.device), step)
+                record = self._one_step(self._on_device(batch), step)
                 step += 1
                 elapsed = time.perf_counter() - waited
                 record |= {"seconds": elapsed, "seconds_waiting_for_data": waiting, "images_per_second": config.data.batch_size / elapsed}
                 log.step(record)
                 self._count_skipped(batch.skipped, log)
-                self._agree_on_stopping()
+                self.stop_requested = agreed(self.stop_requested, self.accelerator.device)
                 best = step % config.run.eval_every == 0 and self._validate(step, log)
                 if step % config.run.save_every == 0 or step == until or self.stop_requested or best:
                     self._save(step, best)
                 if self.stop_requested:
-                    log.say(
-                        f"interrupted after step {step}; everything is saved. Go on with: semmim-mini pretrain --out {self.folder} --resume"
-                    )
+                    log.say(f"interrupted after step {step}; everything is saved. Go on with: {how_to_go_on(config, self.folder)}")
                     break
                 waited = time.perf_counter()
-        seconds = time.perf_counter() - began
-        done = max(step - self.start, 1)
-        return Finished(
-            steps=step,
-            interrupted=self.stop_requested,
-            seconds=seconds,
-            images_per_second=done * config.data.batch_size / max(seconds, 1e-9),
-            device=_device_name(self.accelerator.device),
-            precision=self.precision,
-        )
+        return self._finished(step, time.perf_counter() - began)
+
+    def _finished(self, step: int, seconds: float) -> Finished:
+        images = max(step - self.start, 1) * self.config.data.batch_size
+        device = _device_name(self.accelerator.device)
+        return Finished(step, self.stop_requested, seconds, images / max(seconds, 1e-9), device, self.precision)
 
     def _open_folder(self) -> None:
         try:
@@ -169,22 +155,28 @@ class Training:
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror or error}; choose another --out") from error
 
-    def _agree_on_stopping(self) -> None:
-        """A signal reaches processes at different steps; all must stop after the same one, or some would wait for ever."""
-        if processes.world() > 1:
-            asked = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
-            self.stop_requested = processes.total(asked).item() > 0
+    def _on_device(self, batch):
+        """The loader pins its batches where there is a GPU, so that copies need not be waited for."""
+        return batch.to(self.accelerator.device, non_blocking=self.accelerator.device.type == "cuda")
+
+    def _open_log(self) -> Logbook:
+        run = self.config.run
+        curves = Curves(self.folder, self.start, self.config) if run.tensorboard and self.main else None
+        return Logbook(self.folder, run.steps, self.start, run.log_every, quiet=not self.main, curves=curves)
 
     def close(self) -> None:
-        """Leave the group of processes: what follows (report, figures) is the main process's alone."""
+        """Leave the group of processes: what follows (report, figures) is the main process's alone, with a plain model."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+        self.model = self.spread.finished(self.folder)
+        if self.config.run.compile:
+            self.model = eager(self.model)
 
     def _one_step(self, batch, step: int) -> dict:
         """Forward, backward, optimiser, teacher, memory. Returns the step's log record."""
         config, plan = self.config, plan_at(self.config, step)
-        self.job.prepare(batch, step)
-        set_rate(self._adamw, plan.lr_factor)
+        self.spread.prepare(batch, step)
+        set_rate(self.spread.adamw, plan.lr_factor)
         parts = batch.split(config.run.accumulate)
         outputs = []
         for i, part in enumerate(parts):
@@ -193,15 +185,15 @@ class Training:
             torch.manual_seed(seed + self.accelerator.process_index)  # dropout only
             with ExitStack() as stack:
                 if not last:  # gradients travel between processes once per optimiser step
-                    stack.enter_context(self.accelerator.no_sync(self.wrapped))
-                outputs.append(self.wrapped(part, plan, seed))
+                    stack.enter_context(self.spread.apart())
+                outputs.append(self.spread.losses(part, plan, seed))
                 total = sum(plan.weights[name] * loss for name, loss in outputs[-1].losses.items())
                 _require_finite(outputs[-1], step)
                 self.accelerator.backward(total / len(parts))
         norm = self._update(plan, step)
         for output in outputs:
-            self.step_module.remember(output.remember)
-        record = _record(step, outputs, plan, norm)
+            self.job.step.remember(output.remember)
+        record = make_record(step, outputs, plan, norm)
         return record | {"chance": chance_levels(config, len(self.tokenizer), record)}
 
     def _update(self, plan: Plan, step: int) -> float:
@@ -209,29 +201,32 @@ class Training:
         if plan.prototypes_frozen:
             for head in self.model.student.space.heads():
                 head.prototypes.grad = None
-        norm = float(self.accelerator.clip_grad_norm_([p for _, p in self.model.trainable()], self.config.optim.clip))
+        norm = self.spread.clip(self.config.optim.clip)
         if self.accelerator.scaler is None and not math.isfinite(norm):
             raise Diverged(
                 f"the gradient of step {step + 1} is no finite number; lower optim.lr={self.config.optim.lr} or raise optim.warmup"
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.spread.optimizer.step()
+        self.spread.optimizer.zero_grad(set_to_none=True)
+        self.model.keep_temperature()
         if self.teaches:
-            self.model.update_teacher(plan.momentum)
+            self.spread.update_teacher(plan.momentum)
         return norm
 
     def _validate(self, step: int, log: Logbook) -> bool:
         """A look at held-out data; True when it is the best so far."""
-        found = self.job.validate()
+        with self.spread.looking():
+            found = self.job.validate()
         log.say(f"validation after step {step}: {found.text}")
         better, self.best_score = found.score > self.best_score, max(found.score, self.best_score)
         return better
 
     def _save(self, step: int, best: bool) -> None:
+        weights, averages = self.spread.tensors()
         if self.main:
             scaler = self.accelerator.scaler
             state = {"step": step, "best_score": self.best_score, "scaler": scaler.state_dict() if scaler else None}
-            checkpoint.save(self.folder, self.model, self._adamw, self.tokenizer, self.config, state, best)
+            checkpoint.save(self.folder, weights, averages, self.tokenizer, self.config, state, best)
         self.accelerator.wait_for_everyone()
 
     def _count_skipped(self, names: list[str], log: Logbook) -> None:
@@ -259,62 +254,6 @@ def _require_finite(output: StepOutput, step: int) -> None:
                 f"loss term {name} is {float(loss.detach())} at step {step + 1}; the last checkpoint is intact: "
                 f"resume with a lower optim.lr, precision fp32 or bf16, or a smaller losses.{name}.weight in a new folder"
             )
-
-
-def _record(step: int, outputs: list[StepOutput], plan: Plan, norm: float) -> dict:
-    """One line of metrics.jsonl, means over processes; all numbers leave the device in one transfer."""
-    device = next(iter(outputs[0].losses.values())).device if outputs[0].losses else torch.device("cpu")
-    names = [(group, name) for group in ("losses", "metrics") for name in getattr(outputs[0], group)]
-    values = [torch.stack([getattr(o, group)[name].detach().float().to(device) for o in outputs]).mean() for group, name in names]
-    numbers = dict(zip(names, processes.average(torch.stack(values)).tolist(), strict=True)) if values else {}
-    return {
-        "step": step,
-        "loss": {name: value for (group, name), value in numbers.items() if group == "losses"},
-        **{name: value for (group, name), value in numbers.items() if group == "metrics"},
-        "grad_norm": norm,
-        "lr_factor": plan.lr_factor,
-        "momentum": plan.momentum,
-        "teacher_temperature": plan.teacher_temperature,
-        "hardness": plan.hardness,
-        "random_mask": plan.random_mask,
-    }
-
-
-def chance_levels(config: Config, vocab_size: int, record: dict) -> dict[str, float]:
-    """What a model that knows nothing pays for each term of this step, in the term's own unit."""
-    codes = math.log(config.space.prototypes)
-    levels = {
-        "itc": math.log(max(record.get("itc_keys", 1), 1)),
-        "itm": matching.CHANCE,
-        "mlm": math.log(vocab_size),
-        "caption": math.log(vocab_size),
-        "answer": math.log(vocab_size),
-        "consensus": codes,
-        "mim": {"codes": codes, "pixels": 1.0, "tokens": math.log(config.losses.patch_tokens)}[config.losses.mim_target],
-    }
-    return {name: levels[name] for name in record["loss"]}
-
-
-class _graceful_stop:
-    """Ctrl-C and SIGTERM set a flag that the loop reads between steps; a second one acts at once."""
-
-    def __init__(self, run: Training):
-        self.run = run
-
-    def __enter__(self):
-        def request(number, frame):
-            if self.run.stop_requested:
-                raise KeyboardInterrupt
-            self.run.stop_requested = True
-
-        try:
-            self.before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread, as in some notebooks: leave signals alone
-            self.before = {}
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def _device_name(device: torch.device) -> str:

@@ -80,3 +80,31 @@ def average(x: Tensor) -> Tensor:
 def own_slice(x: Tensor) -> Tensor:
     """This process's rows of a tensor that covers the global batch."""
     return x.chunk(world())[rank()]
+
+
+# Tensors whose rows are spread over the processes (`run.parallel=fsdp`) ------------------------------------------------
+
+
+def is_spread(x: Tensor) -> bool:
+    """Whether each process holds some rows only: PyTorch's DTensor, which no run of one process has to import."""
+    return hasattr(x, "full_tensor")
+
+
+def own_rows(x: Tensor) -> Tensor:
+    """What this process holds of a tensor, sharing its memory: its share if the tensor is spread, else all; no gradient."""
+    return x.detach().to_local() if is_spread(x) else x.detach()
+
+
+def whole(x: Tensor) -> Tensor:
+    """All rows of a tensor, on every process, all of which must ask; no gradient."""
+    return x.detach().full_tensor() if is_spread(x) else x.detach()
+
+
+def spread_like(value: Tensor, model: Tensor) -> Tensor:
+    """A tensor that all processes hold, on the device of `model` and spread as `model` is."""
+    value = value.to(model.device)
+    if not is_spread(model):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, model.device_mesh, model.placements)

@@ -52,13 +52,27 @@ def first_weights(model: SemMIM, config: Config) -> list[str]:
     return []
 
 
+def falls_due(config: Config, step: int) -> bool:
+    """Whether `prepare_step` has anything to do at `step`."""
+    return _prototypes_due(config, step) or _codebook_due(config, step)
+
+
+def _prototypes_due(config: Config, step: int) -> bool:
+    start = space_start(config)
+    return config.space.init == "kmeans" and start < 1 and step == first_step(config, start)
+
+
+def _codebook_due(config: Config, step: int) -> bool:
+    mim = config.losses.mim
+    return config.losses.mim_target == "tokens" and mim.weight > 0 and step == first_step(config, mim.start)
+
+
 def prepare_step(model: SemMIM, batch, step: int) -> None:
     """Do what falls due at `step`: place prototypes, fit the codebook."""
     config = model.config
-    if config.space.init == "kmeans" and space_start(config) < 1 and step == first_step(config, space_start(config)):
+    if _prototypes_due(config, step):
         place_prototypes(model, batch.images)
-    mim = config.losses.mim
-    if model.token_head is not None and mim.weight > 0 and step == first_step(config, mim.start):
+    if _codebook_due(config, step):
         model.codebook.copy_(fit_codebook(batch.images, config.image.patch, len(model.codebook)))
 
 

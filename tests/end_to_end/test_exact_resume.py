@@ -22,7 +22,7 @@ from semmim_mini.training.loop import Training
 
 save = checkpoint.save_file
 def save_file(tensors, path):
-    if "step-000004" in path:
+    if "step-000004" in path and "optimizer" in path:
         os.kill(os.getpid(), signal.SIGKILL)
     save(tensors, path)
 

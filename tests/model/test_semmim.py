@@ -59,7 +59,10 @@ def test_projections_have_length_one(make_model):
 def test_the_temperature_stays_in_its_range(make_model, raw, used):
     model = make_model()
     model.temperature.data.fill_(raw)
+    model.keep_temperature()
     assert model.itc_temperature().item() == pytest.approx(used)
+    model.itc_temperature().backward()
+    assert model.temperature.grad.item() == 1.0  # on its border, too: a clamp would have none there, and the temperature would stay
 
 
 def test_heads_are_built_only_where_they_are_used(make_model):

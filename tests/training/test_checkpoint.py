@@ -44,7 +44,8 @@ def run(make_model, make_batch):
 
         def save(self, folder, step: int, best: bool = False) -> Path:
             state = {"step": step, "best_score": 0.5}
-            return checkpoint.save(folder, self.model, self.optimizer, Tokenizer(), self.model.config, state, best)
+            weights, averages = checkpoint.weights(self.model), checkpoint.optimizer_tensors(self.model, self.optimizer)
+            return checkpoint.save(folder, weights, averages, Tokenizer(), self.model.config, state, best)
 
         def load(self, folder) -> None:
             checkpoint.load_weights(self.model, folder)
@@ -258,6 +259,9 @@ def test_every_differing_setting_is_listed_and_free_ones_are_ignored(tiny):
         "run.eval_size=3",
         "run.log_every=1",
         "run.checkpoint_activations=true",
+        "run.parallel=fsdp",
+        "run.compile=true",
+        "run.tensorboard=true",
     ]
     checkpoint.require_same(stored, override(stored, free))
     with pytest.raises(UserError) as caught:

@@ -1,14 +1,10 @@
 """Two processes compute what one would: collectives by hand, then whole steps in PyTorch's data-parallel wrapper."""
 
-import multiprocessing
-import time
 from dataclasses import fields, replace
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
+from gloo_pair import WORLD, run_pair
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -20,7 +16,7 @@ from semmim_mini.training import processes
 from semmim_mini.training.schedules import plan_at
 from semmim_mini.training.step import SemMIMStep
 
-WORLD, VOCAB, SECONDS = 2, 30, 60
+VOCAB = 30
 
 # Means over equally many rows of each process; metrics of masked patches and words are local and only logged.
 COMMON_METRICS = ("itc_accuracy", "itc_keys", "masked_share", "cls_entropy", "cls_kl_to_uniform", "cls_prototypes_used")
@@ -65,43 +61,16 @@ def test_the_common_mean_of_one_process_is_the_mean():
     assert processes.common_mean(empty) == 0 and processes.common_mean(empty).requires_grad
 
 
+def test_a_tensor_of_one_process_is_whole():
+    x = torch.randn(3, 2, requires_grad=True)
+    assert not processes.is_spread(x)
+    for part in (processes.whole(x), processes.own_rows(x), processes.spread_like(x.detach(), x)):
+        assert torch.equal(part, x) and not part.requires_grad
+    processes.own_rows(x).zero_()
+    assert not x.any()  # the rows themselves, not a copy
+
+
 # Two processes --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    """Runs `work(rank, folder, *args)` in two new processes; fails, and ends them, when they wait for each other."""
-
-    def run(work, *args):
-        folder = tmp_path_factory.mktemp("processes")
-        # One server imports the libraries, which takes most of the time, and forks both processes.
-        multiprocessing.set_forkserver_preload(["semmim_mini.training.step"])
-        start = torch.multiprocessing.start_processes
-        running = start(_start, (work, str(folder), args), nprocs=WORLD, join=False, start_method="forkserver")
-        met = None
-        try:
-            while not running.join(timeout=0.2):
-                if met is None and len(list(folder.glob("met*"))) == WORLD:
-                    met = time.monotonic()
-                assert met is None or time.monotonic() < met + SECONDS, f"two processes did not finish within {SECONDS} s"
-        finally:
-            for process in running.processes:
-                if process.is_alive():
-                    process.kill()
-        return folder
-
-    return run
-
-
-def _start(rank: int, work, folder: str, args: tuple) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=2 * SECONDS))
-    Path(f"{folder}/met{rank}").touch()
-    try:
-        work(rank, folder, *args)
-    finally:
-        dist.destroy_process_group()
 
 
 def _work(rank: int, folder: str, jobs: dict) -> None:
@@ -174,13 +143,13 @@ def _one_step(config: Config, batch: Batch) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def results(two_processes, tiny, make_batch):
+def results(tmp_path_factory, tiny, make_batch):
     """{variant: (one process, rank 0, rank 1)}, every variant computed in the same two processes."""
     configs = {name: tiny("data.batch_size=8", *more) for name, more in VARIANTS.items()}
     jobs = {name: (to_yaml(config), make_batch(config)) for name, config in configs.items()}
     for _, batch in jobs.values():
         batch.image_ids[5] = 2  # one picture twice, its captions on different processes
-    folder = two_processes(_work, jobs)
+    folder = run_pair(_work, tmp_path_factory.mktemp("processes"), jobs)
     ranks = [load_file(folder / f"rank{rank}.safetensors") for rank in range(WORLD)]
 
     def of(name: str, everything: dict) -> dict:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from semmim_mini.objectives.masked_language import mlm_loss
-from semmim_mini.training.loop import chance_levels
+from semmim_mini.training.records import chance_levels
 
 RECORD = {"loss": dict.fromkeys(("itc", "itm", "mlm", "consensus", "mim", "caption"), 1.0), "itc_keys": 12.0}
 
