@@ -1,4 +1,4 @@
-"""The training run of notebook 00: small enough for a minute on two cores, with every loss term and a curve to watch."""
+"""Runs to look at: the small one of notebook 00, and how a notebook trains, watches, stops and resumes one."""
 
 import threading
 from pathlib import Path
@@ -26,28 +26,56 @@ def minute_config() -> Config:
     return override(preset("tiny"), list(SMALL))
 
 
-def train_and_watch(config: Config, folder: Path, alt: str) -> Finished:
+def train_and_watch(config: Config, folder: Path, alt: str, *, resume: bool = False, stop_after: int | None = None) -> Finished:
     """Train in a thread while this one draws the losses below the cell, again and again, beside what a guesser pays.
 
-    Errors of the run are raised here. What stays below the cell is the curve of the whole run.
-    """
-    from IPython.display import display
+    Errors of the run are raised here. What stays below the cell is the curve of the whole run. The notebook's stop button does what
+    Ctrl-C does to the command line: the step under way is finished and everything is saved; a second time, it acts at once.
 
-    run = Training(config, folder)
+    Args:
+        alt: what is to be seen, for screen readers.
+        resume: go on from the folder's last checkpoint.
+        stop_after: press that button after so many steps, for lessons on what happens then.
+    """
+    run = Training(config, folder, resume)
+    if stop_after is not None:
+        stop_during(run, stop_after)
     ended: list[Finished | BaseException] = []
-    thread = threading.Thread(target=_train, args=(run, ended), daemon=True)
-    thread.start()
-    shown = None
-    while thread.is_alive():
-        thread.join(REDRAW)
-        curve = _curve(config, folder, alt)
-        if curve is not None and shown is None:
-            shown = display(curve, display_id=True)
-        elif curve is not None:
-            shown.update(curve)
+    _watch(run, threading.Thread(target=_train, args=(run, ended), daemon=True), alt)
     if isinstance(ended[0], BaseException):
         raise ended[0]
     return ended[0]
+
+
+def _watch(run: Training, thread: threading.Thread, alt: str) -> None:
+    """Start the thread and draw until it ends."""
+    from IPython.display import Markdown, display
+
+    # Shown first: so what the run says comes below the curve, however soon it says it.
+    shown = display(Markdown("*The first curve takes a few seconds.*"), display_id=True)
+    thread.start()
+    watching = True
+    while watching:
+        try:
+            thread.join(REDRAW)
+            watching = thread.is_alive()  # asked before drawing: what is computed meanwhile is drawn once more
+            if curve := _curve(run.config, run.folder, alt):
+                shown.update(curve)
+        except KeyboardInterrupt:
+            if run.stop_requested:
+                raise
+            run.stop_requested = watching = True
+
+
+def stop_during(run: Training, step: int) -> None:
+    """Raise the flag that Ctrl-C raises while step number `step`, counted from 1, is under way."""
+    prepare = run.job.prepare
+
+    def raise_flag_and_prepare(batch, at: int) -> None:
+        run.stop_requested = run.stop_requested or at + 1 == step
+        prepare(batch, at)
+
+    run.job.prepare = raise_flag_and_prepare
 
 
 def _train(run: Training, ended: list) -> None:
@@ -59,6 +87,6 @@ def _train(run: Training, ended: list) -> None:
 
 def _curve(config: Config, folder: Path, alt: str):
     """The losses so far; None while there is nothing to draw."""
-    metrics = Path(folder) / "metrics.jsonl"
+    metrics = folder / "metrics.jsonl"
     records = read_metrics(metrics) if metrics.exists() else []
     return picture(loss_curves(records, config), alt) if len(records) > 1 else None
