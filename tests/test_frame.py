@@ -143,10 +143,10 @@ def test_the_map_names_every_module_and_no_other():
 
 
 def test_ablations_can_be_typed():
-    rows = re.findall(r"^\| (A\d) \|.*\| (.*) \|$", (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert [name for name, _ in rows] == [f"A{i}" for i in range(9)]
+    rows = re.findall(r"^\| (A\d\w?) \|.*\| (.*) \|$", (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [name for name, _ in rows] == [*(f"A{i}" for i in range(2)), "A1t", *(f"A{i}" for i in range(2, 9))]
     configs = {name: override(Config(), spans(settings)) for name, settings in rows}
-    assert configs["A8"] == Config() and len(set(map(str, configs.values()))) == 9
+    assert configs["A8"] == Config() and len(set(map(str, configs.values()))) == 10
     assert [name for name, config in configs.items() if config.masking.strategy == "text_high"] == ["A0", "A5", "A8"]
     assert [name for name, config in configs.items() if not config.space.shared] == ["A3"]
 
@@ -231,7 +231,9 @@ def test_every_package_and_the_sample_travel():
     folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in PACKAGE.rglob("__init__.py")}
     assert set(tables["packages"]) == folders | {"semmim_mini._samples"}
     assert tables["package-dir"] == {"semmim_mini._samples": "data_samples"}
-    assert tables["package-data"] == {"semmim_mini._samples": ["**/*"]}  # hidden files would stay behind
+    # Hidden files would stay behind.
+    assert tables["package-data"] == {"semmim_mini._samples": ["**/*"], "semmim_mini.launch": ["*.yaml", "*.sh"]}
+    assert {path.suffix for path in (PACKAGE / "launch").iterdir() if path.is_file()} == {".py", ".yaml", ".sh"}
     assert not [path for path in (ROOT / "data_samples").rglob(".*")]
 
 
