@@ -20,6 +20,7 @@ class Watched(Training):
     def _one_step(self, batch, step: int) -> dict:
         pixels = [hashlib.sha256(batch.images[:, i].numpy().tobytes()).hexdigest() for i in range(len(batch.captions))]
         rows = list(zip(batch.image_ids.tolist(), pixels, batch.captions, strict=True))
+        self.folder.mkdir(parents=True, exist_ok=True)  # the main process makes it, and may come later
         with open(self.folder / f"seen-{processes.rank()}.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps([step, rows]) + "\n")
         return super()._one_step(batch, step)
