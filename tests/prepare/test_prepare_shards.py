@@ -302,6 +302,7 @@ def test_stopped_it_leaves_whole_shards_and_no_process(tmp_path, how):
     process = python(
         *("-m", "semmim_mini.cli", "prepare", "cc3m", str(source), "--out", str(tmp_path / "out"), "--shard-size", "4", "--workers", "1"),
         start_new_session=True,
+        preexec_fn=hears_ctrl_c,
     )
     until(lambda: process.poll() is not None or len(list((tmp_path / "out").glob("train-*.json"))) > 1)
     assert process.poll() is None, process.communicate()
@@ -315,6 +316,11 @@ def test_stopped_it_leaves_whole_shards_and_no_process(tmp_path, how):
         process.communicate(timeout=120)
     assert not (tmp_path / "out/index.json").exists()
     until(lambda: not alive(process.pid))
+
+
+def hears_ctrl_c() -> None:
+    """A shell starts what it runs in the background deaf to Ctrl-C, and its children inherit that: so might these tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(true) -> None:
