@@ -1,7 +1,6 @@
 """Notebook 07: its checkers tell mistakes apart, gradients are found where they arrive, runs are watched, stopped and resumed."""
 
 import math
-import re
 import threading
 import time
 from dataclasses import replace
@@ -9,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from checker_tests import *  # noqa: F403 (the tests that all checkers have to pass)
 
 from semmim_mini.config import override
 from semmim_mini.course import pretraining, welcome
-from semmim_mini.course.checking import NotYet
 from semmim_mini.course.pretraining import (
     LAYERS,
     PARTS,
@@ -76,6 +75,7 @@ def order(shuffled, batch, step, row=lambda place, size: place // size):
     return torch.stack([shuffled[row(place, size), place % size] for place in range(step * batch, step * batch + batch)])
 
 
+NUMBER = 7
 RIGHT = [
     (check_chance, chance),
     (check_rate, rate),
@@ -110,25 +110,6 @@ LISTS = (
     (check_scale, pretraining.SCALE_MISTAKES),
     (check_order, pretraining.ORDER_MISTAKES),
 )
-
-
-@pytest.mark.parametrize(("check", "student"), RIGHT)
-def test_the_right_answer_passes(check, student, capsys):
-    check(student)
-    assert re.match(r"Exercise 7\.\d: right, in \d+ cases", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize(("check", "student", "message"), WRONG)
-def test_a_wrong_answer_is_told_its_mistake(check, student, message):
-    with pytest.raises(NotYet, match=message):
-        check(student)
-
-
-@pytest.mark.parametrize(("check", "mistake"), [(check, mistake) for check, mistakes in LISTS for mistake in mistakes])
-def test_every_known_mistake_is_told_apart_from_the_others(check, mistake):
-    with pytest.raises(NotYet) as caught:
-        check(mistake.wrong)
-    assert str(caught.value) == mistake.message
 
 
 # Which term teaches which part ----------------------------------------------------------------------------------------
