@@ -4,6 +4,7 @@ from pathlib import Path
 
 from semmim_mini.config import Config
 from semmim_mini.experiment import run_experiment
+from semmim_mini.instruments.mask_numbers import Follows
 from semmim_mini.report import summary
 
 
@@ -40,12 +41,12 @@ def _retrieval(found: dict) -> str:
 
 
 def _masking(mask: dict) -> str:
-    guided, reads = mask["named_text"] / mask["named_random"], mask["selectivity_text"] / mask["selectivity_scene"]
-    return (
-        f"Masks {'find' if guided >= 1.5 else 'hardly find'} what captions name ({guided:.2f}× random), "
-        f"{'and they follow the caption' if reads > 1.1 else 'mostly because they find objects'}: of the object patches they hide, "
-        f"the named share is {reads:.2f}× the scenes' own."
-    )
+    lie = f"{mask['named_text']:.0%} of what masks hide is named by the caption"
+    found = f"{lie} (the middle of every picture: {mask['named_middle']:.0%}, random: {mask['named_random']:.0%})"
+    if "follows" not in mask:
+        return f"{found}."
+    read = Follows(mask["follows"], mask["follows_error"], mask["follows_ceiling"], mask["follows_scenes"])
+    return f"{found}; {read.verdict} (own − other {read.difference:+.3f} ± {read.error:.3f}, of {read.ceiling:.2f})."
 
 
 def _semantics(codes: dict) -> str:

@@ -37,7 +37,7 @@ FIGURES = [
         for k in (1, 5, 10)
     ),
     ("matching, balanced accuracy", "matching.balanced_accuracy", "chance", "matching.chance"),
-    ("hidden patches on named objects", "masking.named_text", "random masks", "masking.named_random"),
+    ("hidden patches on named objects", "masking.named_text", "the middle of every picture", "masking.named_middle"),
     ("patch codes against objects, AMI", "semantics.ami", "untrained network", "semantics.ami_random_init"),
     ("MIM loss", "mim.loss_masked", "guessing", "mim.loss_marginal"),
     ("answers, accuracy", "overall.accuracy", "commonest answer", "overall.majority"),

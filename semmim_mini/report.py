@@ -1,7 +1,7 @@
 r"""report.json: what a run learned, in numbers, from held-out pairs. The same function serves `pretrain`, `demo` and `evaluate`.
 
 retrieval   R@K both ways beside chance
-masking     do masks follow the caption's objects? (scenes only: it takes ground truth)
+masking     do masks lie on what captions name, and do they move with the caption? (scenes only: it takes ground truth)
 semantics   do patch codes tell concepts apart? (scenes only)
 mim         the shortcut figures
 collapse    prototypes in use, now and over the run
@@ -16,7 +16,7 @@ import torch
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.instruments.collapse import codes_over_the_run, collapse
 from semmim_mini.instruments.held_out import held_out_batches
-from semmim_mini.instruments.mask_quality import mask_quality
+from semmim_mini.instruments.mask_quality import mask_quality, reading, untrained_masks
 from semmim_mini.instruments.semantics import semantics
 from semmim_mini.instruments.shortcut import shortcut
 from semmim_mini.model.semmim import SemMIM
@@ -45,7 +45,7 @@ def make_report(
     )
     losses = model.config.losses
     if batches[0].pairs[0].truth is not None:
-        report["masking"] = mask_quality(step, batches)
+        report["masking"] = mask_quality(step, batches) | untrained_masks(step, batches) | reading(step, tokenizer, batches)
         if losses.mim.weight > 0 or losses.consensus.weight > 0:
             report["semantics"] = semantics(model, batches)
     if matched := [record["itm_balanced_accuracy"] for record in records if "itm_balanced_accuracy" in record]:
@@ -96,10 +96,15 @@ def summary(report: dict) -> str:
     ]
     if mask := report.get("masking"):
         lines += [
-            f"masked patches on named objects: text-guided {mask['named_text']:.1%}, random {mask['named_random']:.1%} "
-            f"({mask['named_text'] / mask['named_random']:.2f}×)",
-            f"of masked object patches, named: text-guided {mask['selectivity_text']:.1%}, in the scenes {mask['selectivity_scene']:.1%}",
+            f"masked patches on named objects: text-guided {mask['named_text']:.1%}; without reading: random {mask['named_random']:.1%}, "
+            f"the middle {mask['named_middle']:.1%}, untrained networks {mask['named_untrained']:.1%}",
+            f"of masked object patches, named: text-guided {mask['selectivity_text']:.1%}, chosen blindly {mask['selectivity_blind']:.1%}",
         ]
+        if "follows" in mask:
+            lines.append(
+                f"masks of two captions, own − other: {mask['follows']:+.3f} ± {mask['follows_error']:.3f}; "
+                f"a mask that ignores the words 0, one that knows the truth {mask['follows_ceiling']:+.2f}"
+            )
     if codes := report.get("semantics"):
         lines.append(
             f"patch codes against objects (AMI): {codes['ami']:.3f}, untrained {codes['ami_random_init']:.3f}, "

@@ -91,8 +91,8 @@ def _pretraining_figures(run: Path) -> dict[str, float]:
     found = {f"r1_{way}": report["retrieval"][way]["r1"] for way in ("image_to_text", "text_to_image")}
     found |= {name: value for part in ("masking", "semantics", "mim", "collapse") for name, value in report.get(part, {}).items()}
     if "masking" in report:
-        found["named_over_random"] = found["named_text"] / found["named_random"]
-        found["selectivity"] = found["selectivity_text"] / found["selectivity_scene"]
+        found |= {f"{kind}_over_random": found[f"named_{kind}"] / found["named_random"] for kind in ("text", "middle", "untrained")}
+        found["selectivity"] = found["selectivity_text"] / found["selectivity_blind"]
     if "matching" in report:
         found["itm_balanced_accuracy"] = report["matching"]["balanced_accuracy"]
     records = read_metrics(run / "metrics.jsonl")

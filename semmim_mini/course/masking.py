@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from semmim_mini.course.checking import Case, Mistake, cases_of, compare
-from semmim_mini.course.mask_numbers import selectivity
+from semmim_mini.instruments.mask_numbers import selectivity
 from semmim_mini.objectives.masking import cross_relevance, hide_highest, mask_counts
 from semmim_mini.training.masks import content_tokens
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from einops import reduce
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from matplotlib.colors import ListedColormap
 from torch import Tensor
 
 from semmim_mini.config import Config
-from semmim_mini.course.mask_numbers import on_named, painted_right
 from semmim_mini.figures.masks import caption_runs, named_objects
 from semmim_mini.figures.style import (
     BLUE,
@@ -34,10 +33,12 @@ from semmim_mini.figures.style import (
     wrap_runs,
 )
 from semmim_mini.instruments.held_out import HeldOut
+from semmim_mini.instruments.mask_numbers import on_named
 from semmim_mini.training.schedules import plan_at
 
 INNER = WIDTH - 2 * MARGIN
 BIN = 4  # counts in one bar of a histogram
+TOLERANCE = 0.1  # of pixels in [−1, 1]
 
 
 def heat(values: Tensor, patch: int) -> np.ndarray:
@@ -54,6 +55,24 @@ def greyed(picture: np.ndarray, mask: Bool[Tensor, "n"], patch: int) -> np.ndarr
 # 1: what neighbours give away -------------------------------------------------------------------------------------------
 
 
+def painted_right(
+    colours: Float[Tensor, "b c i j"], painted: Float[Tensor, "b c i j"], mask: Bool[Tensor, "b n"], objects: Bool[Tensor, "b n"]
+) -> dict[str, float]:
+    """Shares of the hidden patches whose colour is painted right, to a twentieth of the range of pixels (which is 2).
+
+    Keys: `all`, `background`, `objects`, and `guess_…` of a guesser who paints the mean of what can be seen. NaN where no such patch
+    is hidden.
+    """
+    true, painted = (rearrange(x, "b c i j -> b (i j) c") for x in (colours, painted))
+    seen = rearrange(~mask, "b n -> b n 1").float()
+    guess = (true * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp_min(1)
+    kinds, shares = {"all": mask, "background": mask & ~objects, "objects": mask & objects}, {}
+    for who, colour in (("", painted), ("guess_", guess)):
+        right = (true - colour).abs().mean(dim=-1) < TOLERANCE
+        shares |= {who + kind: float(right[those].float().mean()) for kind, those in kinds.items()}
+    return shares
+
+
 @styled
 def filled_from_neighbours(
     images: Float[Tensor, "b 3 h w"], objects: Bool[Tensor, "b n"], masks: Mapping[str, Tensor], fills: Mapping[str, Tensor], row: int
@@ -65,7 +84,7 @@ def filled_from_neighbours(
         fills: by the same names, the colours (b, 3, i, j) that neighbours suggest for every patch.
 
     Returns:
-        For each mask, as `NAME_…`, the shares that are painted right over all scenes (`mask_numbers.painted_right`).
+        For each mask, as `NAME_…`, the shares that are painted right over all scenes (`painted_right`).
     """
     picture, patch = as_picture(images[row]), images.shape[-1] // int(objects.shape[1] ** 0.5)
     colours, number = reduce(images, "b c (i p) (j q) -> b c i j", "mean", p=patch, q=patch), {}

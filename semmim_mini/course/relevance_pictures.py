@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from semmim_mini.course.explorer import read_scene
-from semmim_mini.course.mask_numbers import on_named
 from semmim_mini.course.masking_pictures import INNER, greyed, heat
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.figures.masks import caption_runs, named_objects
@@ -31,6 +30,7 @@ from semmim_mini.figures.style import (
     wrap_runs,
 )
 from semmim_mini.instruments.held_out import HeldOut
+from semmim_mini.instruments.mask_numbers import on_named
 from semmim_mini.instruments.mask_quality import named_and_objects
 from semmim_mini.objectives.masking import hide_blocks, hide_highest, mask_counts
 from semmim_mini.training.schedules import full_plan

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from semmim_mini.data.pairs import Mention
 from semmim_mini.data.scene_truth import patch_objects
-from semmim_mini.data.text import tokenize
 from semmim_mini.figures.style import (
     GREY,
     HEAT,
@@ -31,10 +30,9 @@ from semmim_mini.figures.style import (
     styled,
     wrap_runs,
 )
-from semmim_mini.instruments.held_out import HeldOut
-from semmim_mini.instruments.mask_quality import mask_quality, named_and_objects
-from semmim_mini.objectives.masking import hide_highest, mask_counts
-from semmim_mini.training.schedules import full_plan
+from semmim_mini.instruments.held_out import HeldOut, caption_twins
+from semmim_mini.instruments.mask_quality import counts_of, mask_quality, named_and_objects, relevance_of
+from semmim_mini.objectives.masking import hide_highest
 from semmim_mini.training.step import SemMIMStep
 
 TILE, BETWEEN = 1.0, 0.07  # a picture and the space beside it, in inches
@@ -53,9 +51,9 @@ class Masks(NamedTuple):
 @torch.no_grad()
 def masks_of(step: SemMIMStep, batch: HeldOut, seed: int = 0) -> Masks:
     """The relevance and the masks that `mask_quality` measures, drawn from the same random numbers."""
-    config, draw = step.config, torch.Generator().manual_seed(seed)
-    counts = mask_counts(config.n_patches, (sum(config.masking.ratio) / 2,) * 2, 1.0, torch.rand(len(batch.pairs), 2, generator=draw))
-    relevance = step.masker.relevance(config.masking.relevance, step.teach(batch, full_plan(config)), batch).cpu()
+    draw = torch.Generator().manual_seed(seed)
+    counts = counts_of(step, torch.rand(len(batch.pairs), 2, generator=draw))
+    relevance = relevance_of(step, batch)
     random = hide_highest(torch.rand(relevance.shape, generator=draw), counts)
     return Masks(*(x.numpy() for x in (relevance, hide_highest(relevance, counts), random)))
 
@@ -170,40 +168,6 @@ def _pair(sheet: Sheet, left: float, top: float, batch: HeldOut, row: int, masks
     for axes in (first, second):
         for inside, colour in named:
             outline(axes, inside, patch, colour)
-
-
-def caption_twins(batch: HeldOut, tokenizer, max_length: int) -> tuple[HeldOut, HeldOut]:
-    """The pictures that have two captions naming different objects (photos: two captions), read with the one and with the other."""
-    choices = [(row, twins) for row, pair in enumerate(batch.pairs) if (twins := _twins(pair)) is not None]
-    if not choices:
-        return batch, batch.with_captions_of_neighbours()
-    rows = [row for row, _ in choices]
-    return tuple(_read(batch, rows, [twins[i] for _, twins in choices], tokenizer, max_length) for i in (0, 1))
-
-
-def _twins(pair) -> tuple[int, int] | None:
-    """The first two captions that name something each, and nothing in common."""
-    if pair.truth is None:
-        return (0, 1) if len(pair.captions) > 1 else None
-    names = [{i for mention in mentions for i in mention.objects} for mentions in pair.truth.mentions]
-    every = ((a, b) for a in range(len(names)) for b in range(a + 1, len(names)))
-    return next(((a, b) for a, b in every if names[a] and names[b] and not names[a] & names[b]), None)
-
-
-def _read(batch: HeldOut, rows: list[int], chosen: list[int], tokenizer, max_length: int) -> HeldOut:
-    """Some rows of a batch, read with other captions."""
-    pairs = [batch.pairs[row] for row in rows]
-    ids, words = tokenize(tokenizer, [pair.captions[c] for pair, c in zip(pairs, chosen, strict=True)], max_length)
-    device = batch.images.device
-    return HeldOut(
-        images=batch.images[:, rows],
-        input_ids=ids.to(device),
-        attention_mask=words.to(device),
-        image_ids=batch.image_ids[rows],
-        pairs=pairs,
-        object_maps=[batch.object_maps[row] for row in rows],
-        chosen=chosen,
-    )
 
 
 def follow(one: HeldOut, two: HeldOut, masks: list[Masks], patch: int) -> dict[str, float]:

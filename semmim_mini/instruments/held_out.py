@@ -57,3 +57,37 @@ def held_out_batches(pairs: Pairs, tokenizer, *, resolution: int, max_length: in
             object_maps=[truth for _, truth in seen],
             chosen=chosen,
         )
+
+
+def caption_twins(batch: HeldOut, tokenizer, max_length: int) -> tuple[HeldOut, HeldOut]:
+    """The pictures that have two captions naming different objects (photos: two captions), read with the one and with the other."""
+    choices = [(row, twins) for row, pair in enumerate(batch.pairs) if (twins := _twins(pair)) is not None]
+    if not choices:
+        return batch, batch.with_captions_of_neighbours()
+    rows = [row for row, _ in choices]
+    return tuple(_read(batch, rows, [twins[i] for _, twins in choices], tokenizer, max_length) for i in (0, 1))
+
+
+def _twins(pair) -> tuple[int, int] | None:
+    """The first two captions that name something each, and nothing in common."""
+    if pair.truth is None:
+        return (0, 1) if len(pair.captions) > 1 else None
+    names = [{i for mention in mentions for i in mention.objects} for mentions in pair.truth.mentions]
+    every = ((a, b) for a in range(len(names)) for b in range(a + 1, len(names)))
+    return next(((a, b) for a, b in every if names[a] and names[b] and not names[a] & names[b]), None)
+
+
+def _read(batch: HeldOut, rows: list[int], chosen: list[int], tokenizer, max_length: int) -> HeldOut:
+    """Some rows of a batch, read with other captions."""
+    pairs = [batch.pairs[row] for row in rows]
+    ids, words = tokenize(tokenizer, [pair.captions[c] for pair, c in zip(pairs, chosen, strict=True)], max_length)
+    device = batch.images.device
+    return HeldOut(
+        images=batch.images[:, rows],
+        input_ids=ids.to(device),
+        attention_mask=words.to(device),
+        image_ids=batch.image_ids[rows],
+        pairs=pairs,
+        object_maps=[batch.object_maps[row] for row in rows],
+        chosen=chosen,
+    )

@@ -1,17 +1,26 @@
-r"""Do text-guided masks lie on what the caption names?
+r"""Do text-guided masks lie on what the caption names, and because it names it?
 
-Two shares of the masked patches: on objects the caption *names*, and on *any* object. A random mask of the same size gives the
-base rates. Their quotient tells guidance from objectness: a score that finds objects but not the named ones raises both shares
-alike, and named/object stays at the scene's own ratio. Only a score that reads the caption moves it.
+A share of hidden patches on named objects says little by itself: objects stand in the middle of most scenes, and plain ground looks
+alike to any network. So every number has the reference of what gets there without a word [C]:
+
+| number | the same without reading |
+| --- | --- |
+| `named_text` | `named_random`; `named_middle`, the middle of every picture; `named_untrained`, scores of networks that never learned |
+| `selectivity_text`: named ones of hidden object patches | `selectivity_blind`, as many object patches of each scene, chosen blindly |
+| `follows`: own − other, of two captions that name different things | zero; `follows_ceiling` is what a mask that knows the truth reaches |
+
+The last is the number for reading. `mask_numbers` defines the last two.
 """
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from semmim_mini.data.pairs import BACKGROUND
 from semmim_mini.data.scene_truth import named_patches, patch_objects
-from semmim_mini.instruments.held_out import HeldOut
+from semmim_mini.instruments.held_out import HeldOut, caption_twins
+from semmim_mini.instruments.mask_numbers import follows, on_named, selectivity
+from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives.masking import hide_highest, mask_counts
 from semmim_mini.training.schedules import full_plan
 from semmim_mini.training.step import SemMIMStep
@@ -29,31 +38,82 @@ def named_and_objects(batch: HeldOut, patch: int) -> tuple[Bool[Tensor, "b n"], 
 
 @torch.no_grad()
 def mask_quality(step: SemMIMStep, batches: list[HeldOut], seed: int = 0) -> dict[str, float]:
-    """Shares of masked patches on named and on any object, for the configured relevance and for random masks.
+    """Shares of hidden patches on named and on any object, for the configured relevance, random masks and the middle of the picture.
 
-    Keys named_text, named_random, object_text, object_random; `selectivity_text` is named/object of the text-guided mask and
-    `selectivity_scene` the scenes' own.
+    All masks of a sample hide equally many patches: the middle of the configured ratios.
+
+    Returns:
+        `named_…` and `object_…` for text, random, middle; `selectivity_text`, `selectivity_blind`, and the scenes' own `selectivity_scene`.
     """
-    config, draw = step.config, torch.Generator().manual_seed(seed)
-    hits = {"text": torch.zeros(3), "random": torch.zeros(3), "scene": torch.zeros(3)}
-    for batch in batches:
-        named, anything = (x.cpu() for x in named_and_objects(batch, config.image.patch))
-        ratio = (sum(config.masking.ratio) / 2,) * 2
-        counts = mask_counts(config.n_patches, ratio, 1.0, torch.rand(len(named), 2, generator=draw))
-        relevance = step.masker.relevance(config.masking.relevance, step.teach(batch, full_plan(config)), batch).cpu()
-        masks = {
-            "text": hide_highest(relevance, counts),
-            "random": hide_highest(torch.rand(named.shape, generator=draw), counts),
-            "scene": torch.ones_like(named),
-        }
-        for kind, mask in masks.items():
-            hits[kind] += torch.stack([(mask & named).sum(), (mask & anything).sum(), mask.sum()]).float()
-    share = {kind: (n / m, o / m, n / o) for kind, (n, o, m) in ((kind, h.tolist()) for kind, h in hits.items())}
-    return {
-        "named_text": share["text"][0],
-        "named_random": share["random"][0],
-        "object_text": share["text"][1],
-        "object_random": share["random"][1],
-        "selectivity_text": share["text"][2],
-        "selectivity_scene": share["scene"][2],
+    draw = torch.Generator().manual_seed(seed)
+    parts = [(*named_and_objects(batch, step.config.image.patch), _masks(step, batch, draw)) for batch in batches]
+    named, objects = (torch.cat([part[i].cpu() for part in parts]) for i in (0, 1))
+    masks = {kind: torch.cat([masks[kind] for *_, masks in parts]) for kind in ("text", "random", "middle")}
+    found = {f"named_{kind}": on_named(mask, named) for kind, mask in masks.items()}
+    found |= {f"object_{kind}": on_named(mask, objects) for kind, mask in masks.items()}
+    chosen, blind = selectivity(masks["text"], named, objects)
+    whole = torch.ones_like(named)
+    return found | {"selectivity_text": chosen, "selectivity_blind": blind, "selectivity_scene": selectivity(whole, named, objects)[0]}
+
+
+def _masks(step: SemMIMStep, batch: HeldOut, draw: torch.Generator) -> dict[str, Bool[Tensor, "b n"]]:
+    config, b = step.config, len(batch.pairs)
+    counts = counts_of(step, torch.rand(b, 2, generator=draw))
+    noise = torch.rand(b, config.n_patches, generator=draw)
+    scores = {
+        "text": relevance_of(step, batch),
+        "random": noise,
+        "middle": middle_first(config.data.resolution // config.image.patch).expand(b, -1),
     }
+    return {kind: hide_highest(score, counts) for kind, score in scores.items()}
+
+
+def counts_of(step: SemMIMStep, draws: Float[Tensor, "b 2"]) -> Int[Tensor, "b"]:
+    """How many patches each sample hides: the middle of the configured ratios, on all samples."""
+    return mask_counts(step.config.n_patches, (sum(step.config.masking.ratio) / 2,) * 2, 1.0, draws)
+
+
+def relevance_of(step: SemMIMStep, batch: HeldOut) -> Float[Tensor, "b n"]:
+    """The configured relevance of clean pictures to their captions."""
+    return step.masker.relevance(step.config.masking.relevance, step.teach(batch, full_plan(step.config)), batch).cpu()
+
+
+def middle_first(grid: int) -> Float[Tensor, "n"]:
+    """Scores of patches in rows of `grid`, the higher the nearer to the middle of the picture."""
+    place = torch.arange(grid) - (grid - 1) / 2
+    return -(place[:, None] ** 2 + place**2).flatten()
+
+
+@torch.no_grad()
+def reading(step: SemMIMStep, tokenizer, batches: list[HeldOut]) -> dict[str, float]:
+    """Does the mask move when the caption names something else? `follows` with its error, ceiling and number of scenes.
+
+    Empty where no scene has two captions that name different things.
+    """
+    pairs = [caption_twins(batch, tokenizer, step.config.data.max_length) for batch in batches]
+    pairs = [(one, two) for one, two in pairs if one.chosen != two.chosen]
+    if not pairs:
+        return {}
+    masks, named = [], []
+    for twins in zip(*pairs, strict=True):
+        counts = [counts_of(step, torch.zeros(len(twin.pairs), 2)) for twin in twins]
+        masks.append(torch.cat([hide_highest(relevance_of(step, twin), count) for twin, count in zip(twins, counts, strict=True)]))
+        named.append(torch.cat([named_and_objects(twin, step.config.image.patch)[0].cpu() for twin in twins]))
+    found = follows(tuple(masks), tuple(named))
+    return {
+        "follows": found.difference,
+        "follows_error": found.error,
+        "follows_ceiling": found.ceiling,
+        "follows_scenes": found.scenes,
+    }
+
+
+def untrained_masks(step: SemMIMStep, batches: list[HeldOut], networks: int = 3) -> dict[str, float]:
+    """`named_untrained`: the mean `named_text` of networks of the same configuration with the weights they begin with."""
+    vocab_size, shares = step.model.student.text.bert.config.vocab_size, []
+    for seed in range(networks):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1)
+            fresh = SemMIM(step.config, vocab_size).to(next(step.model.parameters()).device).eval()
+        shares.append(mask_quality(SemMIMStep(fresh), batches)["named_text"])
+    return {"named_untrained": sum(shares) / len(shares)}

@@ -1,16 +1,18 @@
 """Pictures of notebook 05: the numbers that they claim, on masks and scenes whose numbers are known."""
 
+import math
+
 import pytest
 import torch
 
 from semmim_mini.config import override
 from semmim_mini.course.explorer import Explorer
-from semmim_mini.course.mask_numbers import on_named
 from semmim_mini.course.masking_pictures import (
     block_steps,
     filled_from_neighbours,
     how_many,
     mask_schedule,
+    painted_right,
     phases,
     scores_to_mask,
     strategies,
@@ -29,6 +31,7 @@ from semmim_mini.data.scenes import SceneDataset
 from semmim_mini.data.text import train_wordpiece
 from semmim_mini.figures.style import WIDTH
 from semmim_mini.instruments.held_out import held_out_batches
+from semmim_mini.instruments.mask_numbers import on_named
 from semmim_mini.instruments.mask_quality import named_and_objects
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives.masking import hide_highest
@@ -174,3 +177,22 @@ def test_widgets_move_the_mask(step, tokenizer, scenes):
         explorer.controls[name].value = value
         seen.add(explorer.image.value)
     assert len(seen) == 5 and explorer.message.value == ""
+
+
+def patches(text: str) -> torch.Tensor:
+    """A mask (1, n) from a string: x is True."""
+    return torch.tensor([[letter == "x" for letter in text]])
+
+
+def test_painting_by_hand():
+    colours = torch.tensor([0.0, 0.0, 1.0, 0.5]).reshape(1, 1, 2, 2)
+    painted = torch.tensor([9.0, 0.05, 0.2, 9.0]).reshape(1, 1, 2, 2)
+    mask, objects = patches(".xx."), patches("..x.")
+    found = painted_right(colours, painted, mask, objects)  # the guesser paints ¼, the mean of what can be seen
+    assert found == {"all": 0.5, "background": 1.0, "objects": 0.0, "guess_all": 0.0, "guess_background": 0.0, "guess_objects": 0.0}
+    assert painted_right(colours, colours + 0.09, mask, objects)["all"] == 1.0
+
+
+def test_nothing_hidden_of_a_kind_is_no_share():
+    colours = torch.zeros(1, 3, 2, 2)
+    assert math.isnan(painted_right(colours, colours, patches("xx.."), patches("xx.."))["background"])

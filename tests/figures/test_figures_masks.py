@@ -9,13 +9,13 @@ from semmim_mini.data.scene_truth import named_patches
 from semmim_mini.figures.masks import (
     Masks,
     caption_runs,
-    caption_twins,
     follow,
     masks_for_two_captions,
     masks_of,
     named_objects,
     text_guided_masks,
 )
+from semmim_mini.instruments.held_out import caption_twins
 from semmim_mini.instruments.mask_quality import mask_quality, named_and_objects
 from semmim_mini.training.step import SemMIMStep
 

@@ -1,9 +1,11 @@
 """Do masks follow the caption? Known answers: a perfect score, a score that finds objects only, chance, everything hidden."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from semmim_mini.instruments.mask_quality import mask_quality, named_and_objects
+from semmim_mini.instruments.mask_quality import mask_quality, middle_first, named_and_objects, reading, untrained_masks
 
 
 @pytest.fixture
@@ -71,3 +73,51 @@ def test_the_middle_of_the_ratios_is_measured_on_all_samples(judge):
     # r from 0.2 to 0.8 and half of the samples unmasked in training: here r = 0.5 on all, that is both objects.
     found = judge(lambda named, anything: anything, "masking.ratio=[0.2, 0.8]", "masking.masked_share=0.5", size=6)
     assert found["named_text"] == 0.5 and found["object_text"] == 1
+
+
+# What needs no words --------------------------------------------------------------------------------------------------
+
+
+def test_the_middle_by_hand():
+    assert middle_first(3).tolist() == [-2, -1, -2, -1, 0, -1, -2, -1, -2]
+    assert middle_first(2).tolist() == [-0.5] * 4
+
+
+def test_the_middle_is_measured_beside(judge):
+    found = judge(lambda named, anything: named, "masking.ratio=0.5", size=6)  # four equal corners: the first two, both objects
+    assert found["named_middle"] == 0.5 and found["object_middle"] == 1
+
+
+def test_a_blind_choice_hides_the_scenes_own_share_where_scenes_are_alike(judge):
+    found = judge(lambda named, anything: named, "masking.ratio=0.25", size=6)
+    assert found["selectivity_blind"] == found["selectivity_scene"] == 0.5
+
+
+def reader(scores):
+    """A relevance of the painted scenes: `scores(named)` of the caption that is really read."""
+    return lambda kind, teaching, batch: scores(named_and_objects(batch, 8)[0]).float()
+
+
+@pytest.mark.parametrize(
+    ("scores", "difference"),
+    [(lambda named: named, 1.0), (lambda named: ~named, -1.0), (lambda named: torch.ones_like(named), 0.0)],
+)
+def test_own_minus_other_by_hand(make_step, look, words, monkeypatch, scores, difference):
+    step = make_step("masking.ratio=0.25")  # one patch of four; each caption names one
+    monkeypatch.setattr(step.masker, "relevance", reader(scores))
+    found = reading(step, words, look(6, batch=4))
+    assert found["follows"] == difference and found["follows_ceiling"] == 1 and found["follows_scenes"] == 6
+
+
+def test_without_captions_that_differ_there_is_nothing_to_say(make_step, look, words):
+    (batch,) = look(4)
+    batch.pairs = [replace(pair, truth=replace(pair.truth, mentions=pair.truth.mentions[:1])) for pair in batch.pairs]
+    assert reading(make_step("masking.ratio=0.25"), words, [batch]) == {}
+
+
+def test_untrained_networks_are_the_same_ones_every_time_and_not_this_one(make_step, look):
+    step, batches = make_step("masking.ratio=0.25"), look(8)
+    state = torch.random.get_rng_state()
+    found = untrained_masks(step, batches)
+    assert found == untrained_masks(step, batches) and 0 <= found["named_untrained"] <= 1
+    assert torch.equal(state, torch.random.get_rng_state())

@@ -1,4 +1,4 @@
-r"""The numbers of notebook 05: how much of a mask is named, and whether the words have anything to do with it.
+r"""How much of a mask is named, and whether the words have anything to do with it.
 
 Three questions about masks (b, n), each with a stricter reference [C]:
 
@@ -15,12 +15,10 @@ named anyway gains on that share without reading a word.
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 CLEAR, TRACE = 0.25, 2.0  # a quarter of what is possible; two standard errors away from zero
-TOLERANCE = 0.1  # of pixels in [−1, 1]
 
 
 def on_named(mask: Bool[Tensor, "b n"], named: Bool[Tensor, "b n"]) -> float:
@@ -58,7 +56,8 @@ class Follows(NamedTuple):
 def follows(masks: tuple[Tensor, Tensor], named: tuple[Tensor, Tensor]) -> Follows:
     """Masks (b, n) of the same pictures for two captions that name different objects, and what each caption names.
 
-    `figures.masks.masks_for_two_captions` has the same difference; here it comes with its error and with the most it could be.
+    `held_out.caption_twins` finds such pictures and captions. `figures.masks.masks_for_two_captions` has the same difference; here
+    it comes with its error and with the most it could be.
     """
     only = named[0] & ~named[1], named[1] & ~named[0]
     hidden = sum(mask.sum(dim=1) for mask in masks)
@@ -82,21 +81,3 @@ def _ceiling(masks: tuple[Tensor, Tensor], only: tuple[Tensor, Tensor]) -> Float
         forced = (count - (n - theirs.sum(dim=1))).clamp_min(0)  # more to hide than there is besides the other's objects
         gained += best - forced
     return gained / sum(mask.sum(dim=1) for mask in masks)
-
-
-def painted_right(
-    colours: Float[Tensor, "b c i j"], painted: Float[Tensor, "b c i j"], mask: Bool[Tensor, "b n"], objects: Bool[Tensor, "b n"]
-) -> dict[str, float]:
-    """Shares of the hidden patches whose colour is painted right, to a twentieth of the range of pixels (which is 2).
-
-    Keys: `all`, `background`, `objects`, and `guess_…` of a guesser who paints the mean of what can be seen. NaN where no such patch
-    is hidden.
-    """
-    true, painted = (rearrange(x, "b c i j -> b (i j) c") for x in (colours, painted))
-    seen = rearrange(~mask, "b n -> b n 1").float()
-    guess = (true * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp_min(1)
-    kinds, shares = {"all": mask, "background": mask & ~objects, "objects": mask & objects}, {}
-    for who, colour in (("", painted), ("guess_", guess)):
-        right = (true - colour).abs().mean(dim=-1) < TOLERANCE
-        shares |= {who + kind: float(right[those].float().mean()) for kind, those in kinds.items()}
-    return shares

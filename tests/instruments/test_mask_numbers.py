@@ -1,11 +1,11 @@
-"""Numbers of notebook 05: by hand, then for masks that read, that read nothing, and that choose their scenes."""
+"""Numbers of masks: by hand, then for masks that read, that read nothing, and that choose their scenes."""
 
 import math
 
 import pytest
 import torch
 
-from semmim_mini.course.mask_numbers import Follows, follows, on_named, painted_right, selectivity
+from semmim_mini.instruments.mask_numbers import Follows, follows, on_named, selectivity
 
 
 def rows(*texts: str) -> torch.Tensor:
@@ -70,20 +70,3 @@ def test_masks_that_ignore_the_words_have_no_difference():
 )
 def test_the_verdict_is_decided_by_the_numbers(difference, error, words):
     assert words in Follows(difference, error, ceiling=0.5, scenes=9).verdict
-
-
-# painting -------------------------------------------------------------------------------------------------------------
-
-
-def test_painting_by_hand():
-    colours = torch.tensor([0.0, 0.0, 1.0, 0.5]).reshape(1, 1, 2, 2)
-    painted = torch.tensor([9.0, 0.05, 0.2, 9.0]).reshape(1, 1, 2, 2)
-    mask, objects = rows(".xx."), rows("..x.")
-    found = painted_right(colours, painted, mask, objects)  # the guesser paints ¼, the mean of what can be seen
-    assert found == {"all": 0.5, "background": 1.0, "objects": 0.0, "guess_all": 0.0, "guess_background": 0.0, "guess_objects": 0.0}
-    assert painted_right(colours, colours + 0.09, mask, objects)["all"] == 1.0
-
-
-def test_nothing_hidden_of_a_kind_is_no_share():
-    colours = torch.zeros(1, 3, 2, 2)
-    assert math.isnan(painted_right(colours, colours, rows("xx.."), rows("xx.."))["background"])
