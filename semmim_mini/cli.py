@@ -73,13 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _person_commands(commands)
     _prepare_command(commands)
 
-    report = commands.add_parser("report", help="measure a checkpoint on held-out pairs, without training")
-    report.add_argument("run", type=Path, help="a run's folder, or a checkpoint's")
-    report.add_argument("--checkpoint", choices=("last", "best"), default="last")
-    report.add_argument("--data", help="other pairs than the run's own")
-    report.add_argument("--split", help="train | val | test; scenes also have test_pictures")
-    report.add_argument("--out", type=Path, help="also write the numbers as JSON")
-    report.set_defaults(command=_report)
+    _checkpoint_commands(commands)
 
     bench = commands.add_parser("bench", help="time and memory of every part of a step")
     bench.add_argument("--preset", default="tiny")
@@ -102,6 +96,19 @@ def build_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="what is missing on this machine, and what to do about it")
     check.set_defaults(command=_check)
     return parser
+
+
+def _checkpoint_commands(commands) -> None:
+    """What a run writes at its end, made anew from its checkpoint."""
+    report = commands.add_parser("report", help="measure a checkpoint on held-out pairs, without training")
+    figures = commands.add_parser("figures", help="draw what a checkpoint learned: masks, codes, patterns, regions of words, curves")
+    for parser, out, command in ((report, "also write the numbers as JSON", _report), (figures, "folder (RUN/figures)", _figures)):
+        parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint's")
+        parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+        parser.add_argument("--data", help="other pairs than the run's own")
+        parser.add_argument("--split", help="train | val | test; scenes also have test_pictures")
+        parser.add_argument("--out", type=Path, help=out)
+        parser.set_defaults(command=command)
 
 
 def _person_commands(commands) -> None:
@@ -199,6 +206,14 @@ def _report(arguments) -> int:
     print(summary(report))
     if arguments.out:
         write_text(arguments.out, json.dumps(rounded(report), indent=2) + "\n")
+    return 0
+
+
+def _figures(arguments) -> int:
+    from semmim_mini.experiment import figures_on
+
+    for path in figures_on(arguments.run, arguments.checkpoint, arguments.data, arguments.split, arguments.out):
+        print(path)
     return 0
 
 

@@ -83,6 +83,14 @@ def report_on(folder: Path, which: str = "last", data: str | None = None, split:
     return report
 
 
+def figures_on(folder: Path, which: str = "last", data: str | None = None, split: str | None = None, out: Path | None = None) -> list[Path]:
+    """All figures of a checkpoint anew, as `report_on` makes its numbers; the files written."""
+    from semmim_mini.figures import draw_all
+
+    model, tokenizer = load_run(folder, which)
+    return draw_all(folder, model, tokenizer, open_held_out(model.config, data, split), out)
+
+
 def header(run: Training) -> str:
     """What will run, on what, how much of it, at what cost, and where to look."""
     config, task = run.config, run.config.task

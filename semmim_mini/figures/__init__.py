@@ -6,6 +6,7 @@ isolation.png                   attention.py   who may look at whom
 patterns.png                    patterns.py    what codes stand for
 codes.png                       codes.py       code maps of scenes (they need the truth)
 pca.png                         pca.py         patch features as colours
+words.png                       grounding.py   where each phrase looks (needs the truth)
 """
 
 import json
@@ -20,6 +21,7 @@ from semmim_mini.data.text import tokenize
 from semmim_mini.figures.attention import isolation_masks
 from semmim_mini.figures.codes import code_map
 from semmim_mini.figures.curves import health_curves, loss_curves
+from semmim_mini.figures.grounding import words_and_regions
 from semmim_mini.figures.masks import masks_for_two_captions, text_guided_masks
 from semmim_mini.figures.patterns import pattern_layout
 from semmim_mini.figures.pca import pca_of_patches
@@ -28,29 +30,33 @@ from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.instruments.semantics import untrained
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives.masked_language import unigram_entropy
+from semmim_mini.tasks.grounding import evaluate_grounding
 from semmim_mini.training.checkpoint import write_text
 from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.step import SemMIMStep
 
 __all__ = [
     "Drawn", "code_map", "draw_all", "draw_losses", "health_curves", "isolation_masks", "loss_curves", "masks_for_two_captions",
-    "pattern_layout", "pca_of_patches", "save", "text_guided_masks",
+    "pattern_layout", "pca_of_patches", "save", "text_guided_masks", "words_and_regions",
 ]  # fmt: skip
 
 
-def draw_all(folder: Path, model: SemMIM, tokenizer, pairs: Pairs, images: int = 128, pattern_images: int = 512) -> list[Path]:
-    """Every figure that this run and these pairs allow, into `folder`/figures; their numbers into figures.json there.
+def draw_all(
+    folder: Path, model: SemMIM, tokenizer, pairs: Pairs, out: Path | None = None, images: int = 128, pattern_images: int = 512
+) -> list[Path]:
+    """Every figure that this run and these pairs allow; their numbers in figures.json beside them.
 
     Args:
         folder: of the run; without its metrics.jsonl the curves are left out.
-        pairs: held-out pairs; photos, which carry no truth, have no code maps and fewer numbers.
+        pairs: held-out pairs; photos, which carry no truth, have no code maps, no regions of words, and fewer numbers.
+        out: where to; `folder`/figures unless given.
         images: held-out images looked at.
         pattern_images: for patterns, which need several pictures of each concept.
 
     Returns:
         The files written.
     """
-    home, numbers, paths = Path(folder) / "figures", {}, []
+    home, numbers, paths = out or Path(folder) / "figures", {}, []
     home.mkdir(parents=True, exist_ok=True)
     for name, drawn in _figures(Path(folder), model, tokenizer, pairs, images, pattern_images):
         paths.append(save(drawn.figure, home / f"{name}.png"))
@@ -87,6 +93,8 @@ def _figures(folder: Path, model: SemMIM, tokenizer, pairs: Pairs, images: int, 
         if batches[0].pairs[0].truth is not None:
             yield "codes", code_map(before, model.teacher, batches, patch)
     yield "pca", pca_of_patches(before, model.teacher, batches)
+    if batches[0].pairs[0].truth is not None:
+        yield "words", words_and_regions(model, tokenizer, batches[0], evaluate_grounding(model, tokenizer, pairs, images)["best"])
 
 
 def caption_entropy(pairs: Pairs, tokenizer, max_length: int, most: int = 500) -> float:

@@ -8,6 +8,7 @@ ALBEF's split of one BERT [F]: with 12 layers, six read text alone and six read 
 this module decides what attends to what, and makes cross-attention visible, because it tells which patches a word is about.
 """
 
+import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from transformers import BertConfig, BertModel, DynamicCache, EncoderDecoderCach
 from transformers.models.bert.modeling_bert import BertEncoder, BertOnlyMLMHead
 
 from semmim_mini.config import TextConfig
+
+# transformers 5 renamed this argument of BERT on its way; versions that know both names warn about the old one.
+PAST = "cache" if "cache" in inspect.signature(BertModel.forward).parameters else "past_key_values"
 
 
 def bert_config(config: TextConfig, vocab_size: int, depth: int, max_length: int, **extra) -> BertConfig:
@@ -171,8 +175,8 @@ class CaptionDecoder(nn.Module):
             input_ids=ids,
             encoder_hidden_states=written.image,
             encoder_attention_mask=written.seen,
-            past_key_values=written.past,
             use_cache=True,
+            **{PAST: written.past},
         )
         return self.head(hidden.last_hidden_state)
 

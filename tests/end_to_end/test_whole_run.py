@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from small_runs import TERMS, changed, metrics, settings, train
@@ -108,6 +109,13 @@ def test_report_measures_the_last_checkpoint_anew(run, report, tmp_path, capsys)
     assert again == {part: values for part, values in report.items() if part != "run"}  # only timing is the run's own
     assert capsys.readouterr().out == summary(again) + "\n"
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_figures_are_drawn_anew_somewhere_else(run, tmp_path, capsys):
+    before = json.loads((run / "figures" / "figures.json").read_text(encoding="utf-8"))
+    assert cli.main(["figures", str(run), "--out", str(tmp_path / "drawn")]) == 0
+    assert json.loads((tmp_path / "drawn" / "figures.json").read_text(encoding="utf-8")) == before
+    assert {Path(line) for line in capsys.readouterr().out.splitlines()} == set((tmp_path / "drawn").iterdir())
 
 
 def test_report_reads_the_best_checkpoint_a_checkpoint_folder_and_other_pairs(run, report):

@@ -7,14 +7,14 @@ import pytest
 from semmim_mini.figures import caption_entropy, draw_all
 from semmim_mini.objectives.masked_language import unigram_entropy
 
-SCENES = {"losses", "health", "masks", "masks_two_captions", "isolation", "patterns", "codes", "pca"}
+SCENES = {"losses", "health", "masks", "masks_two_captions", "isolation", "patterns", "codes", "pca", "words"}
 
 
 def write_metrics(folder, records):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
 
 
-@pytest.mark.parametrize(("source", "expected"), [("scenes", SCENES), ("photos", SCENES - {"codes"})])
+@pytest.mark.parametrize(("source", "expected"), [("scenes", SCENES), ("photos", SCENES - {"codes", "words"})])
 def test_every_figure_that_the_pairs_allow(tmp_path, monkeypatch, model, tokenizer, records, request, source, expected):
     if source == "photos":
         write_nothing(monkeypatch)  # rendering is the slow part, and scenes have it all
@@ -38,8 +38,9 @@ def test_without_a_log_there_are_no_curves_and_without_codes_no_patterns(tmp_pat
 
     write_nothing(monkeypatch)
     plain = SemMIM(override(config, ["losses.mim_target=pixels", "losses.consensus.weight=0"]), len(tokenizer))
-    paths = draw_all(tmp_path, plain, tokenizer, scenes, images=8, pattern_images=10)
-    assert {p.stem for p in paths} == {"masks", "masks_two_captions", "isolation", "pca", "figures"}
+    paths = draw_all(tmp_path, plain, tokenizer, scenes, tmp_path / "elsewhere", images=8, pattern_images=10)
+    assert {p.stem for p in paths} == {"masks", "masks_two_captions", "isolation", "pca", "words", "figures"}
+    assert {p.parent for p in paths} == {tmp_path / "elsewhere"}
 
 
 def test_the_entropy_of_the_captions_words(tokenizer, photos):

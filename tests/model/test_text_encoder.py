@@ -1,6 +1,7 @@
 """Words: what attends to what, in the text encoder, the fusion encoder and the caption decoder."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -209,6 +210,12 @@ def test_written_word_by_word_equals_the_whole_sequence(decoder, masked, pieces)
     written = decoder.begin(image, seen)
     logits = torch.cat([decoder.step(piece, written) for piece in ids.split(pieces, dim=1)], dim=1)
     torch.testing.assert_close(logits, decoder(ids, words, image, seen), atol=1e-5, rtol=1e-5)
+
+
+def test_writing_warns_of_nothing(decoder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # transformers warns about names of arguments that it is about to drop
+        decoder.step(some_words()[0][:, :1], decoder.begin(torch.randn(2, 5, IMAGE_WIDTH)))
 
 
 def test_the_image_is_read_once(decoder):
