@@ -44,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     _run_arguments(pretrain, default_preset=None)
     pretrain.add_argument("--data", help="scenes | flickr8k:DIR | karpathy:FILE.json:IMAGES_DIR | shards:DIR | mix:2*SOURCE+1*SOURCE")
     pretrain.add_argument("--config", type=Path, help="a YAML file, such as a run's config.yaml, in place of --preset")
+    pretrain.add_argument(
+        "--checkpoint", type=Path, help="begin with the weights and words of another run; its settings, too, unless given"
+    )
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     pretrain.set_defaults(command=_pretrain)
 
@@ -88,6 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
     ablate.add_argument("--sweeps", default="", help="of A8: m, r, k, strategy, relevance, isolation, balance; separated by commas")
     ablate.add_argument("--seeds", type=int, default=3, help="0 to N-1 (3)")
     ablate.add_argument("--task-steps", type=int, default=200, help="of fine-tuning for questions and captions (200)")
+    ablate.add_argument(
+        "--first-phase",
+        type=int,
+        default=0,
+        help="steps of A0 that all rows of a seed go on from, so that they differ in every step of theirs",
+    )
     ablate.add_argument("--jobs", type=int, default=1, help="cells at a time (1); two on two cores get more done than one on both")
     ablate.set_defaults(command=_ablate)
 
@@ -309,7 +318,7 @@ def _configuration(arguments):
     from semmim_mini.config import from_yaml, override
     from semmim_mini.presets import preset
 
-    file = getattr(arguments, "config", None)
+    file, start = getattr(arguments, "config", None), getattr(arguments, "checkpoint", None)
     if getattr(arguments, "resume", False) and not (arguments.preset or file):
         file = arguments.out / "config.yaml"
         if not file.exists():
@@ -320,15 +329,25 @@ def _configuration(arguments):
         config = from_yaml(file.read_text(encoding="utf-8")) if file else preset(arguments.preset or "tiny")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {file} cannot be read: {error}") from error
+    if start and not (file or arguments.preset):
+        config = _settings_of(start)
     data = getattr(arguments, "data", None)
-    return override(config, ([f"data.source={data}"] if data else []) + arguments.settings)
+    given = [f"data.source={data}"] if data else []
+    return override(config, given + ([f"task.checkpoint={start}"] if start else []) + arguments.settings)
+
+
+def _settings_of(start: Path):
+    """The configuration of the run that another one begins with."""
+    from semmim_mini.training import checkpoint
+
+    return checkpoint.read_config(checkpoint.find(start))
 
 
 def _ablate(arguments) -> int:
     from semmim_mini.ablation.driver import Plan, require_sensible, run_ablation
 
     rows, sweeps = (tuple(name for name in text.split(",") if name) for text in (arguments.rows, arguments.sweeps))
-    plan = Plan(rows, sweeps, arguments.seeds, arguments.task_steps, arguments.jobs)
+    plan = Plan(rows, sweeps, arguments.seeds, arguments.task_steps, arguments.jobs, arguments.first_phase)
     require_sensible(plan)
     return 0 if run_ablation(arguments.out, _configuration(arguments), plan) else 130
 

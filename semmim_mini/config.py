@@ -265,7 +265,7 @@ TASKS = ("pretrain", "retrieval", "captioning", "vqa")
 @dataclass(frozen=True)
 class TaskConfig:
     name: str = "pretrain"  # pretrain | retrieval | captioning | vqa: what the run trains
-    checkpoint: str = ""  # of fine-tuning: the run or checkpoint folder that it starts from
+    checkpoint: str = ""  # the run or checkpoint folder that it starts from; pre-training needs none
     from_scratch: bool = False  # take that checkpoint's settings and tokenizer, not its weights: what pre-training is worth
 
     def __post_init__(self):

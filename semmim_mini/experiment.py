@@ -95,7 +95,7 @@ def header(run: Training) -> str:
     """What will run, on what, how much of it, at what cost, and where to look."""
     config, task = run.config, run.config.task
     first = f"resuming at step {run.start} of" if run.start else "training"
-    origin = [] if task.name == "pretrain" else [_origin(run)]
+    origin = [_origin(run)] if task.checkpoint else []
     cost = [f"what it costs: semmim-mini plan --config {run.folder / 'config.yaml'}"] if task.name == "pretrain" else []
     curves = [f"curves: tensorboard --logdir {run.folder / 'tensorboard'}"] if config.run.tensorboard else []
     return "\n".join(

@@ -3,6 +3,7 @@ r"""One cell of the comparison: a row with a seed, from pre-training to its figu
     OUT/cells/A5-seed1/
       pretrain/  vqa/  captioning/      runs like any other: resumable, with logs and reports
       figures.json                      the cell's figures; where it is, the cell is done
+    OUT/cells/first_phase-seed1/        what all rows of a seed go on from, where there is a first phase
 
 The same code measures every row. What a row does not have (A0 has no codes) it has no figure of.
 """
@@ -12,7 +13,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from semmim_mini.ablation.rows import Row
+from semmim_mini.ablation.rows import FIRST_PHASE, Row, first_phase, second_phase
 from semmim_mini.bench.meters import flops
 from semmim_mini.bench.parts import Workbench
 from semmim_mini.config import Config, from_yaml
@@ -47,12 +48,26 @@ def finished(out: Path, row: Row, seed: int) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, say=print) -> dict:
+def run_first_phase(out: Path, seed: int, base: Config, steps: int, say=print) -> None:
+    """What the rows of a seed have in common, if it is not there yet.
+
+    Raises:
+        Stopped, UserError: as `run_cell`.
+    """
+    _run(_seeded(first_phase(base, steps), seed), folder_of(out, FIRST_PHASE, seed), say)
+
+
+def _seeded(config: Config, seed: int) -> Config:
+    return replace(config, run=replace(config.run, seed=seed))
+
+
+def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, phases: int = 1, say=print) -> dict:
     """Train, fine-tune and measure one cell, going on where it was left; its figures.
 
     Args:
         base: the configuration that rows change; its seed is replaced.
         task_steps: of fine-tuning for each task.
+        phases: 2 if the row goes on from `run_first_phase`.
 
     Raises:
         Stopped: interrupted; everything is saved.
@@ -61,7 +76,9 @@ def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, say=
     if (done := finished(out, row, seed)) is not None:
         return done
     home = folder_of(out, row, seed)
-    config = replace(row.config(base), run=replace(row.config(base).run, seed=seed))
+    config = _seeded(row.config(base), seed)
+    if phases == 2:
+        config = second_phase(config, folder_of(out, FIRST_PHASE, seed))
     _run(config, home / "pretrain", say)
     found = _pretraining_figures(home / "pretrain")
     for task in TASKS:
@@ -76,11 +93,11 @@ def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, say=
 
 def _run(config: Config, folder: Path, say) -> None:
     """A run until it is done: a new one, the rest of one that was interrupted, or nothing."""
-    if (folder / "report.json").exists():
-        return
     stored = folder / "config.yaml"
     if stored.exists() and from_yaml(stored.read_text(encoding="utf-8")) != config:
         raise UserError(f"{folder} holds a run of other settings; choose another --out, or remove that folder")
+    if (folder / "report.json").exists():
+        return
     if run_experiment(config, folder, resume=stored.exists(), say=say, figures=False).report is None:
         raise Stopped(str(folder))
 

@@ -8,17 +8,20 @@ r"""`semmim-mini ablate`: all cells that are not done yet, then the table and th
 Seeds stand outside, rows inside: an interrupted comparison has whole seeds, which can be compared, rather than whole rows.
 """
 
+import contextlib
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from semmim_mini.ablation import table
-from semmim_mini.ablation.cells import Stopped, finished, folder_of, run_cell
-from semmim_mini.ablation.rows import EQUAL_TIME, Row, chosen, equal_time
+from semmim_mini.ablation.cells import Stopped, finished, folder_of, run_cell, run_first_phase
+from semmim_mini.ablation.rows import EQUAL_TIME, FIRST_PHASE, Row, chosen, equal_time
 from semmim_mini.config import Config
 from semmim_mini.errors import UserError
 
@@ -32,6 +35,15 @@ class Plan:
     seeds: int
     task_steps: int
     jobs: int = 1  # cells at a time, each with its share of the threads
+    first_phase: int = 0  # steps of A0 that all rows of a seed have in common; 0: each row trains from scratch
+
+
+class Piece(NamedTuple):
+    """Something to be trained and measured, in a folder of its own."""
+
+    name: str
+    home: Path
+    work: Callable
 
 
 def run_ablation(out: Path, base: Config, plan: Plan, say=print) -> bool:
@@ -41,12 +53,12 @@ def run_ablation(out: Path, base: Config, plan: Plan, say=print) -> bool:
         UserError: an unknown row or sweep; cells of other settings in `out`.
     """
     rows = chosen(list(plan.rows), list(plan.sweeps), base)
-    cells = [(row, seed) for seed in range(plan.seeds) for row in rows]
-    whole = _run_all(out, base, plan, cells, say)
+    whole = _run_all(_first_phases(out, base, plan), plan.jobs, say)
+    whole = whole and _run_all(_missing(out, base, plan, rows), plan.jobs, say)
     if whole and EQUAL_TIME in plan.rows:
         seconds = {name: [finished(out, row, s)["training_seconds"] for s in range(plan.seeds)] for name, row in _both(rows).items()}
         rows.insert(1, equal_time(seconds, base.run.steps))
-        whole = _run_all(out, base, plan, [(rows[1], seed) for seed in range(plan.seeds)], say)
+        whole = _run_all(_missing(out, base, plan, rows[1:2]), plan.jobs, say)
     found = {(row.name, seed): figures for row in rows for seed in range(plan.seeds) if (figures := finished(out, row, seed))}
     if found:
         table.write(out, rows, found)
@@ -60,49 +72,69 @@ def _both(rows: Sequence[Row]) -> dict[str, Row]:
     return {row.name: row for row in rows if row.name in ("A0", "A8")}
 
 
-def _run_all(out: Path, base: Config, plan: Plan, cells: list[tuple[Row, int]], say) -> bool:
-    """Every cell that is not done; False as soon as one was interrupted."""
-    todo = [(row, seed) for row, seed in cells if finished(out, row, seed) is None]
-    if plan.jobs == 1:
-        for number, (row, seed) in enumerate(todo, start=1):
-            say(f"cell {number} of {len(todo)}: {row.name} ({row.title}), seed {seed}")
-            try:
-                run_cell(out, row, seed, base, plan.task_steps, say)
-            except Stopped:
-                return False
-        return True
-    threads = max(1, torch.get_num_threads() // plan.jobs)
-    with ProcessPoolExecutor(plan.jobs, multiprocessing.get_context("spawn"), _few_threads, (threads,)) as pool:
-        running = {pool.submit(_quiet_cell, out, row, seed, base, plan.task_steps): (row, seed) for row, seed in todo}
-        whole = True
+def _first_phases(out: Path, base: Config, plan: Plan) -> list[Piece]:
+    """The first phase of every seed, done or not: to run it again is to see that it is done, with the same settings."""
+    return [
+        Piece(
+            f"first phase ({plan.first_phase} steps), seed {seed}",
+            folder_of(out, FIRST_PHASE, seed),
+            partial(run_first_phase, out, seed, base, plan.first_phase),
+        )
+        for seed in range(plan.seeds if plan.first_phase else 0)
+    ]
+
+
+def _missing(out: Path, base: Config, plan: Plan, rows: Sequence[Row]) -> list[Piece]:
+    """The cells that are not done."""
+    phases = 2 if plan.first_phase else 1
+    return [
+        Piece(
+            f"{row.name} ({row.title}), seed {seed}",
+            folder_of(out, row, seed),
+            partial(run_cell, out, row, seed, base, plan.task_steps, phases),
+        )
+        for seed in range(plan.seeds)
+        for row in rows
+        if finished(out, row, seed) is None
+    ]
+
+
+def _run_all(pieces: Sequence[Piece], jobs: int, say) -> bool:
+    """One after the other, or several at a time; False as soon as one was interrupted."""
+    if jobs > 1:
+        return _run_side_by_side(pieces, jobs, say)
+    for number, piece in enumerate(pieces, start=1):
+        say(f"{number} of {len(pieces)}: {piece.name}")
+        try:
+            piece.work(say=say)
+        except Stopped:
+            return False
+    return True
+
+
+def _run_side_by_side(pieces: Sequence[Piece], jobs: int, say) -> bool:
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        running = {pool.submit(_quietly, piece): piece for piece in pieces}
         for number, done in enumerate(as_completed(running), start=1):
-            row, seed = running[done]
             try:
                 done.result()
             except Stopped:
-                whole = False
                 pool.shutdown(cancel_futures=True)
-                break
-            say(f"done, {number} of {len(todo)}: {row.name}, seed {seed}")
-    return whole
+                return False
+            say(f"done, {number} of {len(pieces)}: {running[done].name}")
+    return True
 
 
-def _few_threads(count: int) -> None:
-    torch.set_num_threads(count)
-
-
-def _quiet_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int) -> None:
-    """A cell in a process of its own; what it says goes into its folder, because several at once would talk at the same time."""
-    home = folder_of(out, row, seed)
-    home.mkdir(parents=True, exist_ok=True)
-    import contextlib
-
-    with open(home / "output.txt", "a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        run_cell(out, row, seed, base, task_steps)
+def _quietly(piece: Piece) -> None:
+    """What it says goes into its folder, because several at once would talk at the same time."""
+    piece.home.mkdir(parents=True, exist_ok=True)
+    with open(piece.home / "output.txt", "a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        piece.work()
 
 
 def require_sensible(plan: Plan) -> None:
     """Raises `UserError` for counts that cannot be."""
-    for name in ("seeds", "task_steps", "jobs"):
-        if getattr(plan, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}={getattr(plan, name)} is impossible: needs at least 1")
+    for name, least in (("seeds", 1), ("task_steps", 1), ("jobs", 1), ("first_phase", 0)):
+        if getattr(plan, name) < least:
+            raise UserError(f"--{name.replace('_', '-')}={getattr(plan, name)} is impossible: needs at least {least}")

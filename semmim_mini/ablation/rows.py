@@ -10,13 +10,19 @@ r"""The rows of the ablation, and the sweeps beside it: each is the full method 
 | A8 | everything: SemMIM |
 | A0x | A0 for as long as A8 took: more steps, the same time |
 
+A short run gives masked modelling few steps: preset `tiny` has it for the last fourteenth, and rows can differ in no more than that.
+With a first phase (`--first-phase N`) all rows of a seed go on from one run of A0 over N steps, long enough to learn features, and differ
+in every step that follows (`second_phase`).
+
 The names are ours. Every row is `--preset` and `--set` with these settings, as `docs/fidelity.md` lists them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from semmim_mini.config import Config, override
 from semmim_mini.errors import UserError
+from semmim_mini.training.schedules import PRETRAINING_TERMS
 
 NO_MIM = ("losses.consensus.weight=0", "losses.mim.weight=0")
 BLIND = ("losses.mim_student_text=false", "losses.mim_target_text=false")  # no text on either side of masked modelling
@@ -52,6 +58,19 @@ ROWS = {
     )
 }
 EQUAL_TIME = "A0x"  # needs measured seconds: see `equal_time`
+FIRST_PHASE = Row("first_phase", "A0, from which all rows of a seed go on", NO_MIM)
+
+
+def first_phase(base: Config, steps: int) -> Config:
+    """A0 over `steps` steps, on the base's own schedule."""
+    return override(FIRST_PHASE.config(base), [f"run.steps={steps}", f"run.eval_every={steps}"])
+
+
+def second_phase(config: Config, start: Path) -> Config:
+    """A row that goes on from the weights in `start`: every term from the first step on, negatives hard, the rate warmed up anew."""
+    terms = {name: replace(getattr(config.losses, name), start=0.0) for name in PRETRAINING_TERMS}
+    losses = replace(config.losses, **terms, alpha_ramp=(0.0, 0.0), hard_negatives=(0.0, 0.0))
+    return replace(config, losses=losses, task=replace(config.task, checkpoint=str(start)))
 
 
 def sweeps(base: Config) -> dict[str, list[Row]]:

@@ -3,6 +3,7 @@ r"""A pre-trained SemMIM into one of another shape: other resolution, other head
     checkpoint ──► same name, same shape ──────────────► taken
               ├──► image positions of another grid ────► interpolated
               ├──► text positions, more or fewer ──────► as many as both have
+              ├──► prototypes, more or fewer ──────────► left behind: they are placed anew
               ├──► no place in the new model (memory) ─► left behind
               └──► the new model's own ────────────────► stay at their first random values, and are named
 
@@ -53,7 +54,7 @@ def transfer(model: SemMIM, tensors: dict[str, Tensor]) -> list[str]:
     taken = {
         name: _fitting(name, value, own[name], model.student.image.side)
         for name, value in tensors.items()
-        if name in own and not name.startswith(_LEFT_BEHIND)
+        if name in own and not name.startswith(_LEFT_BEHIND) and not _other_prototypes(value, own[name], name)
     }
     model.load_state_dict(taken, strict=False)
     filled = {own[name].data_ptr() for name in taken}  # of tied weights a checkpoint holds one name; their place in memory is the same
@@ -64,6 +65,10 @@ def _part(name: str) -> str:
     """What a person calls the network that a weight belongs to: "decoder", "student.space"."""
     parts = name.split(".")
     return ".".join(parts[: 2 if parts[0] in ("student", "teacher") else 1])
+
+
+def _other_prototypes(theirs: Tensor, ours: Tensor, name: str) -> bool:
+    return name.endswith(".prototypes") and len(theirs) != len(ours)
 
 
 def _fitting(name: str, theirs: Tensor, ours: Tensor, side: int) -> Tensor:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from semmim_mini.ablation.rows import ROWS, chosen, equal_time, sweeps
+from semmim_mini.ablation.rows import ROWS, chosen, equal_time, first_phase, second_phase, sweeps
 from semmim_mini.config import Config, differences, override
 from semmim_mini.errors import UserError
+from semmim_mini.training.schedules import PRETRAINING_TERMS, plan_at
 
 FIDELITY = Path(__file__).resolve().parents[2] / "docs" / "fidelity.md"
 
@@ -54,6 +55,24 @@ def test_equal_time_by_hand():
     row = equal_time({"A0": [18.0, 22.0], "A8": [29.0, 31.0]}, steps=100)
     config = row.config(Config())
     assert config.run.steps == 150 and config.losses.mim.weight == 0 and config.losses.consensus.weight == 0
+
+
+def test_the_first_phase_is_a0_on_the_bases_own_schedule():
+    base = override(Config(), ["losses.itm.start=0.5"])
+    assert differences(ROWS["A0"].config(base), first_phase(base, 90)) == [
+        f"run.steps: {base.run.steps} → 90",
+        f"run.eval_every: {base.run.eval_every} → 90",
+    ]
+
+
+def test_the_second_phase_has_every_term_of_its_row_from_the_first_step():
+    for name in ("A0", "A1", "A8"):
+        row = ROWS[name].config(Config())
+        config = second_phase(row, Path("start"))
+        wanted = {term for term in PRETRAINING_TERMS if getattr(row.losses, term).weight > 0}
+        plan = plan_at(config, 0)
+        assert set(plan.weights) == wanted and plan.hardness == 1 and plan.alpha == config.losses.alpha
+        assert config.task.checkpoint == "start" and config.optim == row.optim
 
 
 @pytest.mark.parametrize(

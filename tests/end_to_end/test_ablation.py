@@ -8,6 +8,8 @@ from small_runs import settings
 
 from semmim_mini import cli, evaluation
 from semmim_mini.ablation import cells, driver
+from semmim_mini.config import from_yaml
+from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.loop import Training
 
 
@@ -103,6 +105,20 @@ def test_two_cells_at_a_time_give_the_same_figures(compared, tmp_path, monkeypat
     one, other = (json.loads((out / "cells" / "A0-seed0" / "figures.json").read_text(encoding="utf-8")) for out in (compared, tmp_path))
     assert one["gflop_per_image"] == other["gflop_per_image"] and one["steps"] == other["steps"]
     assert (tmp_path / "cells" / "A0-seed0" / "output.txt").stat().st_size > 0
+
+
+def test_rows_that_share_a_first_phase_differ_from_their_first_step(tmp_path, capsys):
+    assert ablate(tmp_path, "--rows", "A0,A8", "--first-phase", "2") == 0
+    first = tmp_path / "cells" / "first_phase-seed0"
+    terms = {}
+    for name in ("A0", "A8"):
+        home = tmp_path / "cells" / f"{name}-seed0" / "pretrain"
+        assert from_yaml((home / "config.yaml").read_text(encoding="utf-8")).task.checkpoint == str(first)
+        terms[name] = set(read_metrics(home / "metrics.jsonl")[0]["loss"]) - {"caption"}
+    assert terms == {"A0": {"itm", "mlm", "itc"}, "A8": {"mim", "consensus", "itm", "mlm", "itc"}}
+    assert capsys.readouterr().out.count("training 2 steps") == 3 + 4  # the first phase once, two rows, two tasks of each
+    assert ablate(tmp_path, "--rows", "A0,A8", "--first-phase", "3") == 2
+    assert "holds a run of other settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--seeds", "--task-steps", "--jobs"])

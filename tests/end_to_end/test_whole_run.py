@@ -8,6 +8,9 @@ import pytest
 from small_runs import TERMS, changed, metrics, settings, train
 
 from semmim_mini import cli
+from semmim_mini.config import differences, from_yaml
+from semmim_mini.data.text import load_tokenizer
+from semmim_mini.training.checkpoint import find, load_tensors
 from semmim_mini.training.logbook import read_metrics
 
 PROMISED = {
@@ -126,6 +129,19 @@ def test_report_reads_the_best_checkpoint_a_checkpoint_folder_and_other_pairs(ru
     folder = report_on(run / "checkpoints" / "step-000006", split="test_pictures")
     assert folder["checkpoint"] == 6 and folder["pairs"] == "scenes/test_pictures" != report["pairs"]
     assert "patch_codes_per_batch_early" not in folder["collapse"]  # a checkpoint alone knows nothing of its run
+
+
+def test_pretraining_that_begins_with_the_weights_of_another_run(run, tmp_path, capsys):
+    again = ["pretrain", "--checkpoint", str(run), "--out", str(tmp_path / "more"), "--set", "run.steps=1"]
+    assert cli.main(again) == 0
+    assert f"from the weights of {run}" in capsys.readouterr().out
+    before, after = (from_yaml((folder / "config.yaml").read_text(encoding="utf-8")) for folder in (run, tmp_path / "more"))
+    assert differences(before, after) == ["run.steps: 6 → 1", f"task.checkpoint: '' → '{run}'"]
+    one, other = (load_tensors(find(folder)) for folder in (run, tmp_path / "more"))
+    name = "student.text.bert.encoder.layer.0.attention.self.query.weight"
+    assert 0 < (one[name] - other[name]).abs().max() < 0.05  # one step away, not at first values
+    one, other = (load_tokenizer(folder / "tokenizer").get_vocab() for folder in (run, tmp_path / "more"))
+    assert one == other
 
 
 @pytest.mark.parametrize("which", ["last", "best"])

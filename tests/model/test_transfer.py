@@ -102,3 +102,11 @@ def test_answers_start_from_captions(make_model):
 def test_another_width_is_refused(make_model):
     with pytest.raises(UserError, match=r"student\.image.* has shape .* width, depth, patch size and vocabulary"):
         transfer(make_model("image.width=24"), tensors(make_model()))
+
+
+def test_prototypes_of_another_number_are_left_behind(make_model):
+    source, target = make_model("space.prototypes=6"), make_model("space.prototypes=8")
+    before = target.student.space.cls.prototypes.clone()
+    assert transfer(target, tensors(source)) == ["student.space", "teacher.space"]
+    assert torch.equal(target.student.space.cls.prototypes, before)
+    assert torch.equal(target.student.space.cls.mlp[0].weight, tensors(source)["student.space.cls.mlp.0.weight"])
