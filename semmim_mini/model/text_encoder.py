@@ -152,6 +152,9 @@ class CaptionDecoder(nn.Module):
         `image` are the states that cross-attention reads, an image's tokens or a question's; `seen` says which of them are there
         to be looked at, all where it is None.
         """
+        return self.head(self._states(ids, words, image, seen))
+
+    def _states(self, ids, words, image, seen=None) -> Float[Tensor, "b l d"]:
         length = ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
         allowed = rearrange(causal, "q s -> 1 1 q s") & rearrange(words, "b s -> b 1 1 s")
@@ -162,7 +165,7 @@ class CaptionDecoder(nn.Module):
             encoder_attention_mask=None if seen is None else additive(seen),
             use_cache=False,
         )
-        return self.head(hidden.last_hidden_state)
+        return hidden.last_hidden_state
 
     def begin(self, image: Float[Tensor, "b s e"], seen: Bool[Tensor, "b s"] | None = None) -> Written:
         """Nothing written yet about these states."""
@@ -186,7 +189,7 @@ class CaptionDecoder(nn.Module):
     ) -> Float[Tensor, "layers b h l n"]:
         """Cross-attention of every layer from each word, given those before it, to each patch; [CLS] of the image is left out."""
         with listening(self, self.bert.encoder) as heard:
-            self(ids, words, image)
+            self._states(ids, words, image)
         return torch.stack(heard)[..., 1:]
 
 

@@ -155,7 +155,8 @@ def _mask(sizes: Sizes) -> Work:
         p = sizes.config.space.projection
         return product(b * sizes.n, d, p) + product(b, sizes.n, p)
     heard = Work(2 * b * sizes.l * sizes.n)  # attention of the words that count, averaged
-    return heard + (_decoder(sizes) if masking.relevance == "caption" else _cross(sizes, b, sizes.config.text.fusion_depth))
+    text = sizes.config.text
+    return heard + _cross(sizes, b, text.decoder_depth if masking.relevance == "caption" else text.fusion_depth)
 
 
 # The encoding space -------------------------------------------------------------------------------------------------------
