@@ -79,7 +79,7 @@ class Explorer:
 
         self.draw = draw
         self.controls = {name: _control(name, controls[name], value) for name, value in starting_values(controls, first).items()}
-        self.image = ipywidgets.Image(format="png", width=round(WIDTH * SHOWN), tooltip=alt)
+        self.image = _described_image(alt)
         self.message = ipywidgets.HTML()
         for control in self.controls.values():
             control.observe(self._redraw, names="value")
@@ -96,6 +96,20 @@ class Explorer:
             return
         self.message.value = ""
         self.image.value = png(drawn.figure if isinstance(drawn, Drawn) else drawn)
+
+
+def _described_image(alt: str):
+    """An empty picture with words for who cannot see it.
+
+    ipywidgets 8 asks whatever has a tooltip for its description, which its images lack: in the browser an error would stand in their place.
+    """
+    import ipywidgets
+    from traitlets import Unicode
+
+    class DescribedImage(ipywidgets.Image):
+        description = Unicode("").tag(sync=True)
+
+    return DescribedImage(format="png", width=round(WIDTH * SHOWN), tooltip=alt)
 
 
 def _control(name: str, values: Sequence, value: Any):

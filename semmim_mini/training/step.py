@@ -1,14 +1,13 @@
 r"""One training step of SemMIM, from a batch to its losses. Read this module to see the method whole.
 
-                     view 1, view 2 (clean)            caption                  caption
-                            │                             │                        │
-    teacher   trunk ─► branch, text-free ─► [CLS] codes   │  text encoder ─► words ─┤
-      │         └────► branch, words read ─► patch codes ◄────────────────────────  │
-      │                                                                             │
-      └─ relevance of patches to the caption ─► mask                               │
-                                                   │                                │
-    student   clean views ─► [CLS], patches ─► ITC · ITM · MLM · consensus          │
-              masked view ─► trunk ─► branch, words read ─► codes of hidden patches ◄┘  MIM
+             views 1 and 2, clean                                caption
+                  │                                                 │
+    teacher     trunk ─┬─► branch, text-free ──► [CLS] codes   text encoder ─► words
+                       └─► branch, words read ─► patch codes ◄──────┤
+                relevance of patches to words ─► mask ◄─────────────┘
+
+    student     clean views ───► [CLS] and patches ─► ITC, ITM, MLM, captioning; consensus with the teacher's [CLS] codes
+                masked view 1 ─► trunk ─► branch, words of the student's own text encoder read ─► MIM on the teacher's patch codes
 
 Order within a step [spec of the method, parts S and H as labelled in the modules it calls]:
     1  both texts of the step: the caption, and the caption with masked words

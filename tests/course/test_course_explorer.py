@@ -51,6 +51,11 @@ def test_a_moved_widget_changes_the_picture(draw):
     assert explorer.image.value == first
 
 
+def test_the_browser_is_told_all_that_it_asks_of_a_picture_with_words(draw):
+    # tests/notebooks/test_notebooks_browser.py sees what happens otherwise: an error in the picture's place.
+    assert Explorer(draw, "Scenes.", CONTROLS).image.get_state(["tooltip", "description"]) == {"tooltip": "Scenes.", "description": ""}
+
+
 def test_numbers_slide_and_words_are_listed(draw):
     explorer = Explorer(draw, "Scenes.", CONTROLS, kind="bars")
     kinds = {name: type(control).__name__ for name, control in explorer.controls.items()}

@@ -1,0 +1,1 @@
+"""The site: course, annotated source, API and evidence, made of what is in the repository and nothing else."""
