@@ -4,7 +4,7 @@ r"""Four sizes of the same method.
 | --- | --- | --- | --- | --- |
 | `tiny`  | the demo and the tests: minutes on two CPU cores | 64 px, patch 8, 4 × 128 | 2 + 2 × 128 | 512 |
 | `mini`  | a laptop, hours; or one GPU, minutes            | 96 px, patch 8, 6 × 192 | 4 + 2 × 192 | 1,024 |
-| `small` | one GPU, days                                    | 224 px, patch 16, 12 × 384 | 6 + 6 × 384 | 4,096 |
+| `small` | one GPU, hours to days                           | 224 px, patch 16, 12 × 384 | 6 + 6 × 384 | 4,096 |
 | `base`  | the paper's scale: a node of GPUs                | 256 px, patch 16, 12 × 768 | 6 + 6 × 768 | 8,192 |
 
 `base` follows the field's values [F] wherever there are any; the small ones take our choices [C] where a short run needs others:

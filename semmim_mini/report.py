@@ -46,7 +46,7 @@ def make_report(
     losses = model.config.losses
     if batches[0].pairs[0].truth is not None:
         report["masking"] = mask_quality(step, batches) | untrained_masks(step, batches) | reading(step, tokenizer, batches)
-        if losses.mim.weight > 0 or losses.consensus.weight > 0:
+        if losses.consensus.weight > 0 or (losses.mim.weight > 0 and losses.mim_target == "codes"):  # else no prototype was ever trained
             report["semantics"] = semantics(model, batches)
     if matched := [record["itm_balanced_accuracy"] for record in records if "itm_balanced_accuracy" in record]:
         late = matched[-max(1, len(matched) // 10) :]

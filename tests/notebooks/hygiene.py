@@ -191,16 +191,10 @@ def has_living_links(notebook, path: Path) -> Iterator[str]:
                 continue
             file, _, anchor = target.partition("#")
             there = (path.parent / file).resolve() if file else path
-            if there.suffix == ".ipynb" and re.match(r"\d\d_", there.name) and not there.exists() and there.stem in COMING:
-                continue
             if not there.exists():
                 yield f"the link {target} leads nowhere"
             elif anchor and anchor not in anchors(there):
                 yield f"{file or path.name} has no heading #{anchor}"
-
-
-# Notebooks that earlier ones may point to before they are written. Empty when the course is complete.
-COMING = ("08_patch_semantics", "09_retrieval", "10_captioning", "11_question_answering", "12_ablations", "13_full_scale")
 
 
 def anchors(file: Path) -> set[str]:
