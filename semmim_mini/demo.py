@@ -50,9 +50,14 @@ def _masking(mask: dict) -> str:
 
 
 def _semantics(codes: dict) -> str:
-    # Less than 5 % apart is a draw.
-    pixels, untrained = ("better" if codes["ami"] > 1.05 * codes[name] else "no better" for name in ("ami_pixel_kmeans", "ami_random_init"))
-    return f"Patch codes tell objects apart {pixels} than k-means on pixels and {untrained} than an untrained network."
+    def told(figure: str, reference: str) -> str:
+        return "better" if codes[figure] > 1.05 * codes[figure + reference] else "no better"  # less than 5 % apart is a draw
+
+    return (
+        f"Within a picture, patch codes tell things apart {told('ami_within', '_pixel_kmeans')} than clusters of pixels and "
+        f"{told('ami_within', '_random_init')} than an untrained network; across pictures they name them "
+        f"{told('alike_across', '_pixel_kmeans')} than clusters of pixels."
+    )
 
 
 def _mim(mim: dict) -> str:

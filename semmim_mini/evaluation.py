@@ -4,7 +4,7 @@ r"""`semmim-mini evaluate`: what a checkpoint can do, one task at a time, every 
 | --- | --- | --- |
 | retrieval  | any                        | chance 1/n; ITC alone beside ITC re-ranked by ITM |
 | captioning | any                        | the captions of another image, and one caption for all |
-| vqa        | scenes or VQA v2           | the commonest answer of each kind, and chance |
+| vqa        | scenes or VQA v2           | the commonest answer to the same words, another image |
 | zero-shot  | single objects of scenes, or DIR/class/*.jpg | chance, the commonest class |
 | probes     | the same, and patches of scenes              | untrained network, pixels |
 | grounding  | scenes                     | a random patch, the middle, any object |
@@ -102,7 +102,8 @@ def _captioning(model, tokenizer, pairs, options, answers) -> dict:
 
 def _vqa(model, tokenizer, questions, options, answers) -> dict:
     answers = answers or make_answer_list(_training_questions(model.config, options))
-    return evaluate_vqa(model, tokenizer, questions, _limit(options), answers=answers, method=options.method, results=options.results)
+    how = {"method": options.method, "results": options.results, "wrong_images": True}
+    return evaluate_vqa(model, tokenizer, questions, _limit(options), answers=answers, **how)
 
 
 def _training_questions(config: Config, options: Options):

@@ -40,7 +40,7 @@ FIGURES = [
     ("hidden patches on named objects", "masking.named_text", "the middle of every picture", "masking.named_middle"),
     ("patch codes against objects, AMI", "semantics.ami", "untrained network", "semantics.ami_random_init"),
     ("MIM loss", "mim.loss_masked", "guessing", "mim.loss_marginal"),
-    ("answers, accuracy", "overall.accuracy", "commonest answer", "overall.majority"),
+    ("answers, accuracy", "overall.accuracy", "commonest answer to the same words", "overall.blind"),
     ("captions, CIDEr", "scores.cider", "captions of other images", "shuffled.cider"),
 ]
 

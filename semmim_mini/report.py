@@ -106,10 +106,14 @@ def summary(report: dict) -> str:
                 f"a mask that ignores the words 0, one that knows the truth {mask['follows_ceiling']:+.2f}"
             )
     if codes := report.get("semantics"):
-        lines.append(
+        lines += [
             f"patch codes against objects (AMI): {codes['ami']:.3f}, untrained {codes['ami_random_init']:.3f}, "
-            f"k-means on pixels {codes['ami_pixel_kmeans']:.3f}"
-        )
+            f"k-means on pixels {codes['ami_pixel_kmeans']:.3f}, the number of the picture {codes['ami_picture_number']:.3f}",
+            f"within a picture (AMI): {codes['ami_within']:.3f}, untrained {codes['ami_within_random_init']:.3f}, "
+            f"k-means on pixels {codes['ami_within_pixel_kmeans']:.3f}",
+            f"same code in two pictures, same thing: {codes['alike_across']:.1%}, untrained {codes['alike_across_random_init']:.1%}, "
+            f"k-means on pixels {codes['alike_across_pixel_kmeans']:.1%}, chance {codes['alike_across_chance']:.1%}",
+        ]
     if mim := report.get("mim"):
         lines.append(
             f"MIM loss: as trained {mim['loss_masked']:.2f}, wrong caption {mim['loss_shuffled_caption']:.2f}, "

@@ -97,7 +97,8 @@ def test_a_figure_without_its_reference_is_left_out():
     assert figure_table({}) == "None were given."
     fine_tuned = figure_table({"data": "coco/test", **REPORT["retrieval"]})
     assert "On coco/test, 1,000 images" in fine_tuned and "| text → image, R@1 | 0.125 | chance 0.001 |" in fine_tuned
-    assert "| answers, accuracy | 0.5 | commonest answer 0.25 |" in figure_table({"overall": {"accuracy": 0.5, "majority": 0.25}})
+    answered = figure_table({"overall": {"accuracy": 0.5, "blind": 0.25}})
+    assert "| answers, accuracy | 0.5 | commonest answer to the same words 0.25 |" in answered
     captions = figure_table({"scores": {"cider": 0.5}, "shuffled": {"cider": 0.125}})
     assert "| captions, CIDEr | 0.5 | captions of other images 0.125 |" in captions
 

@@ -21,7 +21,7 @@ from semmim_mini.errors import UserError
 from semmim_mini.evaluation import open_held_out
 from semmim_mini.experiment import load_run, run_experiment
 from semmim_mini.instruments.held_out import held_out_batches
-from semmim_mini.instruments.semantics import feature_ami
+from semmim_mini.instruments.semantics import feature_semantics
 from semmim_mini.plan.measured import random_batch
 from semmim_mini.report import rounded
 from semmim_mini.tasks.grounding import evaluate_grounding
@@ -118,7 +118,7 @@ def _pretraining_figures(run: Path) -> dict[str, float]:
 
 def _task_figures(task: str, report: dict) -> dict[str, float]:
     if task == "vqa":
-        return {"vqa_accuracy": report["overall"]["accuracy"], "vqa_majority": report["overall"]["majority"]}
+        return {f"vqa_{name}": report["overall"][name] for name in ("accuracy", "majority", "blind", "wrong_image")}
     return {"cider": report["scores"]["cider"], "cider_shuffled": report["shuffled"]["cider"]}
 
 
@@ -134,7 +134,7 @@ def _measured_anew(run: Path, config: Config) -> dict[str, float]:
     if batches[0].pairs[0].truth is not None:
         grounding = evaluate_grounding(model, tokenizer, pairs, IMAGES)
         found = {"pointing": grounding["best"]["pointing"], "pointing_chance": grounding["chance"]["pointing"]}
-        found["ami_features"] = feature_ami(model, batches)
+        found |= feature_semantics(model, batches)
     return found | {"gflop_per_image": _gflop(config, len(tokenizer))}
 
 

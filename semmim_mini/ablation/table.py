@@ -27,10 +27,12 @@ class Metric(NamedTuple):
 METRICS = (
     Metric("r1_image_to_text", "R@1 image→text", "%"),
     Metric("r1_text_to_image", "R@1 text→image", "%"),
-    Metric("vqa_accuracy", "VQA accuracy", "%", "vqa_majority"),
+    Metric("vqa_accuracy", "VQA accuracy", "%", "vqa_blind"),
     Metric("cider", "CIDEr", "", "cider_shuffled"),
-    Metric("ami", "codes against objects, AMI", "", "ami_pixel_kmeans"),
-    Metric("ami_features", "k-means on own features, AMI", "", "ami_pixel_kmeans"),
+    Metric("ami", "codes against objects, AMI", "", "ami_picture_number"),
+    Metric("ami_within", "the same within a picture", "", "ami_within_pixel_kmeans"),
+    Metric("ami_within_features", "k-means on own features, within", "", "ami_within_pixel_kmeans"),
+    Metric("alike_across", "same code across pictures, same thing", "%", "alike_across_pixel_kmeans"),
     Metric("text_over_random", "named patches masked, over random", "×", "middle_over_random"),
     Metric("follows", "masks of two captions, own − other", ""),
     Metric("selectivity", "named/object masked, over blind", "×"),
@@ -51,7 +53,7 @@ def write(out: Path, rows: Sequence[Row], found: Found) -> None:
     write_text(out / "ablation.csv", as_csv(rows, found))
     write_text(out / "ablation.md", as_markdown(rows, found))
     shown = [row for row in rows if any(name == row.name for name, _ in found)]
-    points = {metric.title: points_of(metric, shown, found) for metric in METRICS[:9]}
+    points = {metric.title: points_of(metric, shown, found) for metric in METRICS[:12]}
     save(ablation_figure([(row.name, row.title) for row in shown], points).figure, out / "ablation.png")
 
 

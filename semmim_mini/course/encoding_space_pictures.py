@@ -173,18 +173,3 @@ def same_answer(answers: Int[Tensor, "patches"], image: Int[Tensor, "patches"], 
     places = alike.nonzero().flatten()
     first = [i for i, place in enumerate(places) if i == 0 or image[place] != image[places[i - 1]]]
     return places[first][:most]
-
-
-def alike_across_images(answers: Int[Tensor, "patches"], concepts: Int[Tensor, "patches"], image: Int[Tensor, "patches"]) -> float:
-    """Two patches of different images have the same answer: how often do they show the same concept? Mean over patches that have a
-    partner. With one answer for all, this is chance."""
-    table = torch.zeros(int(answers.max()) + 1, int(concepts.max()) + 1)
-    table.index_put_((answers, concepts), torch.ones(len(answers)), accumulate=True)
-    shares = []
-    for one in image.unique():
-        own = image == one
-        others = table.clone()
-        others.index_put_((answers[own], concepts[own]), -torch.ones(int(own.sum())), accumulate=True)
-        partners = others.sum(dim=1)[answers[own]]
-        shares.append((others[answers[own], concepts[own]] / partners.clamp_min(1))[partners > 0])
-    return float(torch.cat(shares).mean())

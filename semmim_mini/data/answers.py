@@ -1,30 +1,42 @@
 r"""Lists of answers that a model may choose from, and what one would answer without looking.
 
 training questions ──► how often each answer was given ──► the most frequent, most frequent first
-                                                     └──► the most frequent for each kind of question
+                                                     ├──► the most frequent for each kind of question
+                                                     └──► the most frequent for each question's very words
+
+The last is the reference that matters [F: the language priors of VQA, Goyal et al.]: who has heard all training questions and
+never looks. Whatever a model reaches below it can have been learned without eyes.
 """
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from semmim_mini.data.questions import Questions
 from semmim_mini.errors import UserError
+
+OFTEN = 5  # times that the same words must have been asked before their commonest answer counts for something
 
 
 @dataclass(frozen=True)
 class AnswerList:
     """The answers a model may choose from, and what one would answer without looking.
 
-    `majority` is the most frequent training answer of each kind of question; empty for lists that come without.
+    `majority` is the most frequent training answer of each kind of question, `blind` that of the same words, for words that came up
+    often; both empty for lists that come without.
     """
 
     answers: tuple[str, ...]
     majority: dict[str, str]
+    blind: dict[str, str] = field(default_factory=dict)
+
+    def guess(self, kind: str, text: str) -> str:
+        """What one answers who has heard all training questions and does not look."""
+        return self.blind.get(text) or self.majority.get(kind, "")
 
     def to_json(self) -> str:
-        return json.dumps({"answers": self.answers, "majority": self.majority}, indent=1, ensure_ascii=False)
+        return json.dumps({"answers": self.answers, "majority": self.majority, "blind": self.blind}, indent=1, ensure_ascii=False)
 
 
 def make_answer_list(questions: Questions, most: int = 3_128, count: int = 1_000_000) -> AnswerList:
@@ -37,17 +49,24 @@ def make_answer_list(questions: Questions, most: int = 3_128, count: int = 1_000
     Raises:
         UserError: questions without answers.
     """
-    every, kinds = Counter(), {}
+    every, kinds, texts, asked = Counter(), {}, {}, Counter()
     for question in questions.sample(count):
+        asked[question.text] += 1
         for answer, people in question.answers:
             if answer.strip():
                 every[answer] += people
                 kinds.setdefault(question.kind, Counter())[answer] += people
+                texts.setdefault(question.text, Counter())[answer] += people
     if not every:
         raise UserError(f"{questions.name} has no answers to make a list of; take a split with annotations, such as train")
     ranked = sorted(every, key=lambda answer: (-every[answer], answer))
-    majority = {kind: min(own, key=lambda answer: (-own[answer], answer)) for kind, own in sorted(kinds.items())}
-    return AnswerList(tuple(ranked[:most]), majority)
+    majority = {kind: _commonest(own) for kind, own in sorted(kinds.items())}
+    blind = {text: _commonest(own) for text, own in sorted(texts.items()) if asked[text] >= OFTEN}
+    return AnswerList(tuple(ranked[:most]), majority, blind)
+
+
+def _commonest(answers: Counter) -> str:
+    return min(answers, key=lambda answer: (-answers[answer], answer))
 
 
 def read_answer_list(path: Path) -> AnswerList:
@@ -63,8 +82,9 @@ def read_answer_list(path: Path) -> AnswerList:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}; it needs a list of answers") from None
     content = content if isinstance(content, dict) else {"answers": content}
-    answers, majority = content.get("answers"), content.get("majority", {})
-    texts = [*answers, *majority, *majority.values()] if isinstance(answers, list) and isinstance(majority, dict) else [None]
+    answers, majority, blind = content.get("answers"), content.get("majority", {}), content.get("blind", {})
+    formed = isinstance(answers, list) and isinstance(majority, dict) and isinstance(blind, dict)
+    texts = [*answers, *majority, *majority.values(), *blind, *blind.values()] if formed else [None]
     if not answers or not all(isinstance(text, str) and text.strip() for text in texts):
         raise UserError(f"{path} is no answer list; it needs a JSON list of one text or more, such as ['yes', 'no']")
-    return AnswerList(tuple(dict.fromkeys(answers)), majority)
+    return AnswerList(tuple(dict.fromkeys(answers)), majority, blind)

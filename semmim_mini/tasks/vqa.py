@@ -187,6 +187,7 @@ def evaluate_vqa(
     method: str = "rank",
     top: int = 128,
     results: Path | None = None,
+    wrong_images: bool = False,
     batch: int = 64,
 ) -> dict:
     """Accuracy over the first `limit` questions, and for each kind of question.
@@ -194,10 +195,12 @@ def evaluate_vqa(
     Args:
         answers: to rank; for `generate` only what the figures are compared with. From training data (`make_answer_list`).
         results: a file for the official result format, `[{"question_id": …, "answer": …}]`.
+        wrong_images: also ask every question about another question's image, which takes as long again.
 
     Returns:
         `overall` and each of `kinds`: `accuracy` and `n`, beside `majority` (always the most frequent training answer to this kind of
-        question) and `chance` (1 / number of answers); `ceiling` is what ranking could reach, as some right answers are in no list.
+        question), `blind` (that to the question's very words, where they came up often) and `chance` (1 / number of answers); `ceiling` is
+        what ranking could reach, as some right answers are in no list. `wrong_image`, where asked for, is what is left unseen.
         Without annotations all of these are None and `kinds` is empty: only the result file is of use.
 
     Raises:
@@ -215,17 +218,17 @@ def evaluate_vqa(
         for pairs in _batches(questions, limit, batch):
             if results is None and not all(pair.captions[0].question.answers for pair in pairs):
                 raise UserError(f"{questions.name} has no annotations to score by; evaluate val, or name a result file to write")
-            found += _answered(model, tokenizer, pairs, answers, method, top)
+            found += _answered(model, tokenizer, pairs, answers, method, top, wrong_images)
     finally:
         model.train(was_training)
     if results is not None:
-        write_text(Path(results), json.dumps([{"question_id": q.question_id, "answer": answer} for q, answer in found]))
-    kinds = sorted({question.kind for question, _ in found if question.answers})
+        write_text(Path(results), json.dumps([{"question_id": a.question.question_id, "answer": a.text} for a in found]))
+    kinds = sorted({answered.question.kind for answered in found if answered.question.answers})
     return {
         "method": method,
         "n_answers": len(answers.answers) if answers else None,
-        "overall": _figures(found, answers),
-        "kinds": {kind: _figures([(q, answer) for q, answer in found if q.kind == kind], answers) for kind in kinds},
+        "overall": _figures(found, answers, wrong_images),
+        "kinds": {kind: _figures([a for a in found if a.question.kind == kind], answers, wrong_images) for kind in kinds},
     }
 
 
@@ -247,28 +250,55 @@ def _batches(questions: Questions, limit: int | None, batch: int) -> Iterator[li
         yield waiting
 
 
-def _answered(model: SemMIM, tokenizer, pairs: list[Pair], answers: AnswerList | None, method: str, top: int):
-    """Questions with the model's answers."""
+class Answered(NamedTuple):
+    """A question with the model's answers."""
+
+    question: VisualQuestion
+    text: str
+    elsewhere: str | None  # the answer with another question's image; None where there is none, or where nobody asked
+
+
+def _answered(
+    model: SemMIM, tokenizer, pairs: list[Pair], answers: AnswerList | None, method: str, top: int, elsewhere: bool
+) -> list[Answered]:
+    """The questions of a batch, answered."""
     view, asked = WholeView(model.config.data.resolution), [pair.captions[0] for pair in pairs]
     images = torch.stack([view(pair).pixels for pair in pairs])
-    if method == "rank":
-        texts = rank_answers(model, tokenizer, images, asked, answers.answers, top).texts
-    else:
-        texts = generate_answers(model, tokenizer, images, asked)
-    return [(text.question, answer) for text, answer in zip(asked, texts, strict=True)]
+
+    def answer(images: Tensor) -> list[str]:
+        if method == "rank":
+            return rank_answers(model, tokenizer, images, asked, answers.answers, top).texts
+        return generate_answers(model, tokenizer, images, asked)
+
+    wrong: list[str | None] = [None] * len(pairs)
+    places = _places_of_other_images([pair.image_id for pair in pairs])
+    if elsewhere and places is not None:
+        wrong = answer(images[places])
+    return [Answered(a.question, text, other) for a, text, other in zip(asked, answer(images), wrong, strict=True)]
 
 
-def _figures(found: list[tuple[VisualQuestion, str]], answers: AnswerList | None) -> dict:
+def _places_of_other_images(ids: Sequence[int]) -> list[int] | None:
+    """For each question of a batch the next one about another image, the first coming after the last; None if all are about one."""
+    b = len(ids)
+    if len(set(ids)) == 1:
+        return None
+    return [next((i + k) % b for k in range(1, b) if ids[(i + k) % b] != ids[i]) for i in range(b)]
+
+
+def _figures(found: list[Answered], answers: AnswerList | None, elsewhere: bool) -> dict:
     """Mean accuracy of answered questions, and what it has to be compared with."""
-    scored = [(question, answer) for question, answer in found if question.answers]
+    scored = [(a.question, a.text) for a in found if a.question.answers]
     figures = {"accuracy": _mean([vqa_accuracy(answer, q.answers) for q, answer in scored]), "n": len(found)}
+    if elsewhere:
+        wrong = [vqa_accuracy(a.elsewhere, a.question.answers) for a in found if a.question.answers and a.elsewhere is not None]
+        figures["wrong_image"] = _mean(wrong)
     if answers is None:
-        return figures | {"majority": None, "chance": None, "ceiling": None}
+        return figures | {"majority": None, "blind": None, "chance": None, "ceiling": None}
     listed = {normalise(answer) for answer in answers.answers}
     best = [max((vqa_accuracy(a, q.answers) for a, _ in q.answers if normalise(a) in listed), default=0.0) for q, _ in scored]
-    blind = [vqa_accuracy(answers.majority.get(q.kind, ""), q.answers) for q, _ in scored]
     return figures | {
-        "majority": _mean(blind) if answers.majority else None,
+        "majority": _mean([vqa_accuracy(answers.majority.get(q.kind, ""), q.answers) for q, _ in scored]) if answers.majority else None,
+        "blind": _mean([vqa_accuracy(answers.guess(q.kind, q.text), q.answers) for q, _ in scored]) if answers.blind else None,
         "chance": 1 / len(answers.answers) if scored else None,
         "ceiling": _mean(best),
     }

@@ -11,10 +11,10 @@ from semmim_mini.figures.ablation import ablation_figure
 
 ROW_LIST = [ROWS["A0"], ROWS["A8"]]
 FOUND = {
-    ("A0", 0): {"r1_image_to_text": 0.03, "vqa_accuracy": 0.5, "vqa_majority": 0.4},
-    ("A0", 1): {"r1_image_to_text": 0.05, "vqa_accuracy": 0.5, "vqa_majority": 0.4},
-    ("A8", 0): {"r1_image_to_text": 0.06, "vqa_accuracy": 0.6, "vqa_majority": 0.4, "ami": 0.21, "ami_pixel_kmeans": 0.16},
-    ("A8", 1): {"r1_image_to_text": 0.06, "vqa_accuracy": 0.8, "vqa_majority": 0.4, "ami": 0.25, "ami_pixel_kmeans": 0.16},
+    ("A0", 0): {"r1_image_to_text": 0.03, "vqa_accuracy": 0.5, "vqa_blind": 0.4},
+    ("A0", 1): {"r1_image_to_text": 0.05, "vqa_accuracy": 0.5, "vqa_blind": 0.4},
+    ("A8", 0): {"r1_image_to_text": 0.06, "vqa_accuracy": 0.6, "vqa_blind": 0.4, "ami": 0.21, "ami_picture_number": 0.16},
+    ("A8", 1): {"r1_image_to_text": 0.06, "vqa_accuracy": 0.8, "vqa_blind": 0.4, "ami": 0.25, "ami_picture_number": 0.16},
 }
 
 

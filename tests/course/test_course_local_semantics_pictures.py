@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semmim_mini.course.encoding_space_pictures import alike_across_images, balancing, on_the_circle, same_answer, three_questions
+from semmim_mini.course.encoding_space_pictures import balancing, on_the_circle, same_answer, three_questions
 from semmim_mini.course.local_semantics_pictures import (
     answers,
     codes,
@@ -79,19 +79,6 @@ def test_patches_with_the_same_answer_come_from_other_images_one_each():
     assert same_answer(answer, image, patch=0).tolist() == [2, 4, 7]  # not 1, of the same image; not 5, a second one of image 2
     assert same_answer(answer, image, patch=0, most=2).tolist() == [2, 4]
     assert same_answer(answer, image, patch=3).tolist() == []
-
-
-def test_alike_across_images_by_hand():
-    # Patch 0 (concept 1) meets patches 2 and 3 of the other image, of which one is alike: 1/2. Patch 1 has no partner. Patches 2 and 3
-    # both meet patch 0: 1 and 0.
-    answer, concept, image = torch.tensor([5, 6, 5, 5]), torch.tensor([1, 1, 1, 2]), torch.tensor([0, 0, 1, 1])
-    assert alike_across_images(answer, concept, image) == pytest.approx((1 / 2 + 1 + 0) / 3)
-
-
-def test_one_answer_for_all_is_alike_by_chance():
-    concept, image = torch.arange(6).repeat(4), torch.arange(4).repeat_interleave(6)
-    assert alike_across_images(torch.zeros(24, dtype=torch.long), concept, image) == pytest.approx(1 / 6)
-    assert alike_across_images(concept, concept, image) == pytest.approx(1.0)
 
 
 def test_three_questions_shows_all_patches_it_is_given():

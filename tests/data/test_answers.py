@@ -1,12 +1,13 @@
 """Lists of answers: made by counting, written and read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semmim_mini.data.answers import AnswerList, make_answer_list, read_answer_list
+from semmim_mini.data.answers import OFTEN, AnswerList, make_answer_list, read_answer_list
 from semmim_mini.data.questions import VisualQuestion
 from semmim_mini.errors import UserError
 
@@ -42,6 +43,14 @@ def test_only_the_most_frequent_and_only_the_first_questions():
     assert make_answer_list(GIVEN, count=1) == AnswerList(("2", "two"), {"number": "2"})
 
 
+def test_the_commonest_answer_to_the_same_words_counts_when_they_came_up_often():
+    given = Given(*[("colour", (("red", 1),))] * 3, *[("colour", (("blue", 1),))] * (OFTEN - 3), ("colour", (("blue", 9),)))
+    given.rows[-1] = replace(given.rows[-1], text="asked once")
+    answers = make_answer_list(given)
+    assert answers.blind == {"?": "red"} and answers.majority == {"colour": "blue"}
+    assert [answers.guess("colour", "?"), answers.guess("colour", "asked once"), answers.guess("number", "never")] == ["red", "blue", ""]
+
+
 def test_questions_without_answers_make_no_list():
     with pytest.raises(UserError, match="given/train has no answers to make a list of; take a split with annotations"):
         make_answer_list(Given(("not annotated", ())))
@@ -50,11 +59,13 @@ def test_questions_without_answers_make_no_list():
 TEXT = st.text(min_size=1, max_size=8).filter(str.strip)
 
 
-@given(st.lists(TEXT, min_size=1, max_size=9, unique=True), st.dictionaries(TEXT, TEXT, max_size=3))
-def test_what_is_written_is_read(tmp_path_factory, answers, majority):
+@given(
+    st.lists(TEXT, min_size=1, max_size=9, unique=True), st.dictionaries(TEXT, TEXT, max_size=3), st.dictionaries(TEXT, TEXT, max_size=3)
+)
+def test_what_is_written_is_read(tmp_path_factory, answers, majority, blind):
     path = tmp_path_factory.mktemp("lists") / "answers.json"
-    path.write_text(AnswerList(tuple(answers), majority).to_json(), encoding="utf-8")
-    assert read_answer_list(path) == AnswerList(tuple(answers), majority)
+    path.write_text(AnswerList(tuple(answers), majority, blind).to_json(), encoding="utf-8")
+    assert read_answer_list(path) == AnswerList(tuple(answers), majority, blind)
 
 
 def test_a_plain_list_will_do(tmp_path):
@@ -63,7 +74,18 @@ def test_a_plain_list_will_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{}", '["yes", 3]', '["yes", " "]', '{"answers": "yes"}', '{"answers": ["yes"], "majority": ["no"]}', "3", "null"]
+    "content",
+    [
+        "[]",
+        "{}",
+        '["yes", 3]',
+        '["yes", " "]',
+        '{"answers": "yes"}',
+        '{"answers": ["yes"], "majority": ["no"]}',
+        '{"answers": ["yes"], "blind": {"?": 3}}',
+        "3",
+        "null",
+    ],
 )
 def test_other_forms_are_refused(tmp_path, content):
     (tmp_path / "answers.json").write_text(content)

@@ -16,7 +16,7 @@ from semmim_mini.training.logbook import read_metrics
 PROMISED = {
     "retrieval": {"image_to_text", "text_to_image", "n_images", "n_texts", "chance_r1"},
     "masking": {"named_text", "named_random", "object_text", "object_random"},
-    "semantics": {"ami", "ami_random_init", "ami_pixel_kmeans"},
+    "semantics": {"ami", "ami_random_init", "ami_pixel_kmeans", "ami_picture_number", "ami_within", "alike_across"},
     "mim": {"loss_masked", "loss_shuffled_caption", "loss_all_masked", "loss_marginal", "code_survives_caption_swap"},
     "matching": {"balanced_accuracy", "chance"},
     "collapse": {"teacher_entropy", "max_entropy", "prototypes_used", "prototypes_used_cls"},

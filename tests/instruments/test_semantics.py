@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from semmim_mini.instruments import semantics as instrument
-from semmim_mini.instruments.semantics import ami, concept_labels, patch_codes, semantics, untrained
+from semmim_mini.instruments.semantics import alike_across_images, ami, ami_within, concept_labels, patch_codes, semantics, untrained
 
 
 def test_a_perfect_dictionary_whatever_its_numbers():
@@ -40,17 +40,52 @@ def test_codes_are_of_text_free_patches_in_order(make_step, look):
 def test_plain_colours_need_no_learning(make_step, look):
     # Six colours and six clusters: k-means on pixels is the perfect dictionary, and the reference says so.
     found = semantics(make_step().model, look(10))
-    assert found["ami_pixel_kmeans"] == pytest.approx(1) and found["ami_objects_only_pixel_kmeans"] == pytest.approx(1)
+    assert found["ami_pixel_kmeans"] == found["ami_within_pixel_kmeans"] == found["alike_across_pixel_kmeans"] == pytest.approx(1)
     assert found["n_patches"] == 40
 
 
-def test_codes_that_are_the_labels_score_one_and_the_background_is_left_out_where_said(make_step, look, monkeypatch):
+def test_codes_that_know_the_picture_only(make_step, look, monkeypatch):
+    # A code that says which picture it is: worth nothing within one, and nowhere else to be met.
     batches = look(10)
-    labels = concept_labels(batches, 8)
-    codes = np.where(labels > 0, labels, np.arange(len(labels)) % 7 + 50)  # right on objects, at odds with itself on grass
-    monkeypatch.setattr(instrument, "patch_codes", lambda encoders, batches: codes)
+    monkeypatch.setattr(instrument, "patch_codes", lambda encoders, batches: np.arange(40) // 4)
     found = semantics(make_step().model, batches)
-    assert found["ami_objects_only"] == pytest.approx(1) and found["ami"] == pytest.approx(ami(labels, codes)) and found["ami"] < 0.9
+    assert found["ami"] == found["ami_picture_number"]
+    assert found["ami_within"] == pytest.approx(0) and found["alike_across"] == 0
+
+
+def test_codes_that_group_and_do_not_name(make_step, look, monkeypatch):
+    batches = look(10)
+    labels, picture = concept_labels(batches, 8), np.arange(40) // 4
+    monkeypatch.setattr(instrument, "patch_codes", lambda encoders, batches: np.where(labels > 0, labels, 50) + 100 * picture)
+    found = semantics(make_step().model, batches)
+    assert found["ami_within"] == pytest.approx(1) and found["alike_across"] == 0 and 0 < found["ami"] < 1
+
+
+def test_codes_that_name(make_step, look, monkeypatch):
+    batches = look(10)
+    monkeypatch.setattr(instrument, "patch_codes", lambda encoders, batches: concept_labels(batches, 8))
+    found = semantics(make_step().model, batches)
+    assert found["ami"] == found["ami_within"] == found["alike_across"] == pytest.approx(1)
+    # Of the other pictures' 18 object patches, 3 or 4 show what this one shows: 20 of them, five kinds, two in each picture.
+    assert found["alike_across_chance"] == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_within_a_picture_is_a_mean_over_pictures():
+    labels, codes = np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.array([3, 3, 4, 4, 5, 5, 5, 5])
+    assert ami_within(labels, codes, np.arange(8) // 4) == pytest.approx((1 + 0) / 2)
+
+
+def test_alike_across_images_by_hand():
+    # Patch 0 (concept 1) meets patches 2 and 3 of the other image, of which one is alike: 1/2. Patch 1 has no partner. Patches 2 and 3
+    # both meet patch 0: 1 and 0.
+    answer, concept, image = torch.tensor([5, 6, 5, 5]), torch.tensor([1, 1, 1, 2]), torch.tensor([0, 0, 1, 1])
+    assert alike_across_images(answer, concept, image) == pytest.approx((1 / 2 + 1 + 0) / 3)
+
+
+def test_one_answer_for_all_is_alike_by_chance():
+    concept, image = torch.arange(6).repeat(4), torch.arange(4).repeat_interleave(6)
+    assert alike_across_images(torch.zeros(24, dtype=torch.long), concept, image) == pytest.approx(1 / 6)
+    assert alike_across_images(concept, concept, image) == pytest.approx(1.0)
 
 
 def test_the_untrained_network_is_a_fresh_one_with_placed_prototypes(make_step, look):

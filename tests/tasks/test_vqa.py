@@ -285,19 +285,32 @@ class AnswersRed:
 def test_figures_by_hand(model, monkeypatch, batch):
     monkeypatch.setattr("semmim_mini.tasks.vqa.rank_answers", AnswersRed)
     # One of four colours is red, no yes/no question is answered. "dark green" is in no list. Most answers were "no".
-    answers = AnswerList(("no", "yes", "red", "blue", "white"), {"other": "blue", "yes/no": "no"})
+    answers = AnswerList(("no", "yes", "red", "blue", "white"), {"other": "blue", "yes/no": "no"}, {"is it red?": "yes"})
     found = evaluate_vqa(model, TOKENIZER, Coloured(), answers=answers, batch=batch)
     assert found == {
         "method": "rank",
         "n_answers": 5,
-        "overall": {"accuracy": 1 / 8, "n": 8, "majority": 4 / 8, "chance": 1 / 5, "ceiling": 7 / 8},
+        "overall": {"accuracy": 1 / 8, "n": 8, "majority": 4 / 8, "blind": 2 / 8, "chance": 1 / 5, "ceiling": 7 / 8},
         "kinds": {
-            "other": {"accuracy": 1 / 4, "n": 4, "majority": 1 / 4, "chance": 1 / 5, "ceiling": 3 / 4},
-            "yes/no": {"accuracy": 0, "n": 4, "majority": 3 / 4, "chance": 1 / 5, "ceiling": 1},
+            "other": {"accuracy": 1 / 4, "n": 4, "majority": 1 / 4, "blind": 1 / 4, "chance": 1 / 5, "ceiling": 3 / 4},
+            "yes/no": {"accuracy": 0, "n": 4, "majority": 3 / 4, "blind": 1 / 4, "chance": 1 / 5, "ceiling": 1},
         },
     }
     few = evaluate_vqa(model, TOKENIZER, Coloured(), 2, answers=AnswerList(("red",), {}))
-    assert few["overall"] == {"accuracy": 1 / 2, "n": 2, "majority": None, "chance": 1, "ceiling": 1 / 2}
+    assert few["overall"] == {"accuracy": 1 / 2, "n": 2, "majority": None, "blind": None, "chance": 1, "ceiling": 1 / 2}
+
+
+@pytest.mark.parametrize("batch", [4, 8])
+def test_what_is_left_with_another_image_was_not_seen(learned, batch):
+    found = evaluate_vqa(learned[0], TOKENIZER, Coloured(), answers=AnswerList(tuple(ANSWERS), {}), wrong_images=True, batch=batch)
+    # The next picture has another colour; "is it red?" is no about two of the three that are not red, and white's next is red.
+    figures = {kind: (figures["accuracy"], figures["wrong_image"]) for kind, figures in found["kinds"].items()}
+    assert figures == {"other": (1, 0), "yes/no": (1, 2 / 4)} and found["overall"]["wrong_image"] == 2 / 8
+
+
+def test_a_batch_about_one_image_has_no_other(learned):
+    found = evaluate_vqa(learned[0], TOKENIZER, Coloured(), 1, answers=AnswerList(tuple(ANSWERS), {}), wrong_images=True)
+    assert found["overall"]["wrong_image"] is None
 
 
 def test_several_people_are_scored_by_the_official_rule(model, monkeypatch):
@@ -333,7 +346,7 @@ def test_the_official_result_file(model, tmp_path):
     entries = json.loads(file.read_text())
     assert [entry["question_id"] for entry in entries] == [*range(50, 58)]
     assert all(set(entry) == {"question_id", "answer"} and entry["answer"] in ("red", "no") for entry in entries)
-    assert found["overall"] == dict.fromkeys(("accuracy", "majority", "chance", "ceiling")) | {"n": 8} and found["kinds"] == {}
+    assert found["overall"] == dict.fromkeys(("accuracy", "majority", "blind", "chance", "ceiling")) | {"n": 8} and found["kinds"] == {}
 
 
 def test_impossible_evaluations_are_refused(model, tiny):
