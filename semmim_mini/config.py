@@ -250,11 +250,12 @@ class RunConfig:
     tensorboard: bool = False  # curves for TensorBoard, beside metrics.jsonl
     eval_every: int = 720  # steps between looks at the validation pairs
     eval_size: int = 500  # validation images looked at then
+    report_size: int = 1_000  # held-out images or questions behind report.json; of photos, as many as there are
     save_every: int = 100
     log_every: int = 20  # lines on a terminal that shows no progress bar; metrics.jsonl has every step
 
     def __post_init__(self):
-        _at_least_one("run", self, "steps", "accumulate", "eval_every", "save_every", "log_every", "eval_size")
+        _at_least_one("run", self, "steps", "accumulate", "eval_every", "save_every", "log_every", "eval_size", "report_size")
         _one_of("run.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
         _one_of("run.parallel", self.parallel, ("ddp", "fsdp"))
 

@@ -29,8 +29,6 @@ from semmim_mini.tasks.retrieval import evaluate_retrieval
 from semmim_mini.tasks.vqa import evaluate_vqa
 from semmim_mini.tasks.zero_shot import evaluate_zero_shot
 
-LIMIT = 1_000  # images or questions, where nothing else is asked for
-
 
 @dataclass(frozen=True)
 class Options:
@@ -38,7 +36,7 @@ class Options:
 
     data: str | None = None  # other data than the run's own
     split: str | None = None  # data.report_split; of single objects test_pictures, because all others show cutouts of training
-    limit: int | None = None  # images or questions; None for 1,000, of probes and zero-shot for all pictures
+    limit: int | None = None  # images or questions; None for run.report_size, of probes and zero-shot for all pictures
     rerank: int = 0  # retrieval: how many of the nearest ITM puts in order anew
     fold: int | None = None  # retrieval: images of a fold, 1000 for the 1k protocol
     method: str = "rank"  # vqa: rank | generate
@@ -46,15 +44,15 @@ class Options:
     results: Path | None = None  # captioning, vqa: also the official results file
 
 
-def open_held_out(config: Config, source: str | None = None, split: str | None = None, size: int = LIMIT) -> Pairs:
-    """The pairs of report.json: the run's own, or of another source or split; of scenes, 1,000."""
+def open_held_out(config: Config, source: str | None = None, split: str | None = None, size: int | None = None) -> Pairs:
+    """The pairs of report.json: the run's own, or of another source or split; of scenes as many as `run.report_size`, or `size`."""
     data = config.data
     return open_pairs(
         source or data.source,
         split or data.report_split,
         resolution=data.resolution,
         seed=config.run.seed,
-        size=size,
+        size=size or config.run.report_size,
         max_bad_share=data.max_bad_share,
     )
 
@@ -70,14 +68,14 @@ def open_data(task: str, config: Config, options: Options):
     source, split = options.data or config.data.source, options.split or config.data.report_split
     sizes = {"resolution": config.data.resolution, "seed": config.run.seed}
     if task == "vqa":
-        return open_questions(source, split, size=_limit(options), cache=True, max_bad_share=config.data.max_bad_share, **sizes)
+        return open_questions(source, split, size=_limit(config, options), cache=True, max_bad_share=config.data.max_bad_share, **sizes)
     if task in ("zero-shot", "probes"):
         return open_labelled(source, options.split or ("test_pictures" if source == "scenes" else split), **sizes)
-    return open_held_out(config, source, split, _limit(options))
+    return open_held_out(config, source, split, _limit(config, options))
 
 
-def _limit(options: Options) -> int:
-    return options.limit or LIMIT
+def _limit(config: Config, options: Options) -> int:
+    return options.limit or config.run.report_size
 
 
 def evaluate(task: str, model: SemMIM, tokenizer, data, options: Options, answers: AnswerList | None = None) -> dict:
@@ -92,18 +90,18 @@ def evaluate(task: str, model: SemMIM, tokenizer, data, options: Options, answer
 
 
 def _retrieval(model, tokenizer, pairs, options, answers) -> dict:
-    return evaluate_retrieval(model, tokenizer, pairs, _limit(options), rerank=options.rerank, fold=options.fold)
+    return evaluate_retrieval(model, tokenizer, pairs, _limit(model.config, options), rerank=options.rerank, fold=options.fold)
 
 
 def _captioning(model, tokenizer, pairs, options, answers) -> dict:
     decoding = Decoding(method="greedy" if options.beams == 1 else "beam", beams=options.beams, max_length=model.config.data.max_length)
-    return evaluate_captioning(model, tokenizer, pairs, _limit(options), decoding, results=options.results)
+    return evaluate_captioning(model, tokenizer, pairs, _limit(model.config, options), decoding, results=options.results)
 
 
 def _vqa(model, tokenizer, questions, options, answers) -> dict:
     answers = answers or make_answer_list(_training_questions(model.config, options))
     how = {"method": options.method, "results": options.results, "wrong_images": True}
-    return evaluate_vqa(model, tokenizer, questions, _limit(options), answers=answers, **how)
+    return evaluate_vqa(model, tokenizer, questions, _limit(model.config, options), answers=answers, **how)
 
 
 def _training_questions(config: Config, options: Options):
@@ -135,7 +133,7 @@ def _probes(model, tokenizer, labelled, options, answers) -> dict:
 
 
 def _grounding(model, tokenizer, pairs, options, answers) -> dict:
-    return evaluate_grounding(model, tokenizer, pairs, _limit(options))
+    return evaluate_grounding(model, tokenizer, pairs, _limit(model.config, options))
 
 
 TASKS = {

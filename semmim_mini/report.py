@@ -24,26 +24,23 @@ from semmim_mini.tasks.retrieval import evaluate_retrieval
 from semmim_mini.training.checkpoint import write_text
 from semmim_mini.training.step import SemMIMStep
 
+INSTRUMENT_IMAGES = 256
 
-def make_report(
-    model: SemMIM, tokenizer, pairs: Pairs, *, retrieval_images: int = 1000, instrument_images: int = 256, records: list[dict] = ()
-) -> dict:
+
+def make_report(model: SemMIM, tokenizer, pairs: Pairs, *, records: list[dict] = ()) -> dict:
     """Every figure that this model and these pairs allow.
 
     Args:
-        pairs: held-out pairs; without ground truth the parts `masking` and `semantics` are left out.
-        retrieval_images: the gallery; 1,000 is the 1k protocol.
-        instrument_images: for all other figures.
+        pairs: held-out pairs, of which retrieval ranks the first `run.report_size` (1,000 is the 1k protocol) and the instruments look at
+            256 at most; without ground truth the parts `masking` and `semantics` are left out.
         records: metrics.jsonl of the run, for the course of the codes.
     """
     model.eval()
-    data, step = model.config.data, SemMIMStep(model)
-    device = next(model.parameters()).device
-    report = {"pairs": pairs.name, "retrieval": evaluate_retrieval(model, tokenizer, pairs, retrieval_images)}
-    batches = list(
-        held_out_batches(pairs, tokenizer, resolution=data.resolution, max_length=data.max_length, count=instrument_images, device=device)
-    )
-    losses = model.config.losses
+    config, data, step = model.config, model.config.data, SemMIMStep(model)
+    report = {"pairs": pairs.name, "retrieval": evaluate_retrieval(model, tokenizer, pairs, config.run.report_size)}
+    count, device = min(INSTRUMENT_IMAGES, config.run.report_size), next(model.parameters()).device
+    batches = list(held_out_batches(pairs, tokenizer, resolution=data.resolution, max_length=data.max_length, count=count, device=device))
+    losses = config.losses
     if batches[0].pairs[0].truth is not None:
         report["masking"] = mask_quality(step, batches) | untrained_masks(step, batches) | reading(step, tokenizer, batches)
         if losses.consensus.weight > 0 or (losses.mim.weight > 0 and losses.mim_target == "codes"):  # else no prototype was ever trained

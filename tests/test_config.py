@@ -248,6 +248,7 @@ IMPOSSIBLE = [
     ("run.save_every=0", None),
     ("run.log_every=0", None),
     ("run.eval_size=0", None),
+    ("run.report_size=0", None),
 ]
 
 

@@ -171,10 +171,10 @@ def report(tiny) -> dict:
     from semmim_mini.report import make_report, run_facts
     from semmim_mini.training.loop import Finished
 
-    config, pairs = tiny("data.max_length=24"), open_pairs("scenes", "test", resolution=16, size=8)
+    config, pairs = tiny("data.max_length=24", "run.report_size=8"), open_pairs("scenes", "test", resolution=16, size=8)
     tokenizer = train_wordpiece((caption for i in range(8) for caption in pairs.captions(i)), 300)
     records = [{"patch_prototypes_used": 3.0, "cls_prototypes_used": 2.0, "itm_balanced_accuracy": 0.6}] * 20
-    made = make_report(SemMIM(config, len(tokenizer)), tokenizer, pairs, retrieval_images=8, instrument_images=8, records=records)
+    made = make_report(SemMIM(config, len(tokenizer)), tokenizer, pairs, records=records)
     return made | {"run": run_facts(config, Finished(1, False, 1.0, 1.0, "cpu", "fp32"), 1.0)}
 
 

@@ -23,14 +23,13 @@ from semmim_mini.experiment import load_run, run_experiment
 from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.instruments.semantics import feature_semantics
 from semmim_mini.plan.measured import random_batch
-from semmim_mini.report import rounded
+from semmim_mini.report import INSTRUMENT_IMAGES, rounded
 from semmim_mini.tasks.grounding import evaluate_grounding
 from semmim_mini.training.checkpoint import write_text
 from semmim_mini.training.finetuning import fine_tuning_config
 from semmim_mini.training.logbook import read_metrics
 
 TASKS = ("vqa", "captioning")
-IMAGES = 256  # held-out images of grounding and of k-means on features
 FLOP_BATCH = 8  # arithmetic is counted on a small batch, and told per image
 
 
@@ -128,11 +127,12 @@ def _measured_anew(run: Path, config: Config) -> dict[str, float]:
     model.eval()
     pairs, data = open_held_out(config), config.data
     device = next(model.parameters()).device
-    sizes = {"resolution": data.resolution, "max_length": data.max_length, "count": IMAGES, "device": device}
+    count = min(INSTRUMENT_IMAGES, config.run.report_size)
+    sizes = {"resolution": data.resolution, "max_length": data.max_length, "count": count, "device": device}
     batches = list(held_out_batches(pairs, tokenizer, **sizes))
     found = {}
     if batches[0].pairs[0].truth is not None:
-        grounding = evaluate_grounding(model, tokenizer, pairs, IMAGES)
+        grounding = evaluate_grounding(model, tokenizer, pairs, count)
         found = {"pointing": grounding["best"]["pointing"], "pointing_chance": grounding["chance"]["pointing"]}
         found |= feature_semantics(model, batches)
     return found | {"gflop_per_image": _gflop(config, len(tokenizer))}

@@ -27,7 +27,7 @@ from semmim_mini.training import processes
 
 # Settings that do not change what is computed (`run.compile` and `run.parallel` change last digits): a run may be resumed with others.
 FREE_ON_RESUME = (
-    *("data.workers", "run.save_every", "run.eval_every", "run.eval_size", "run.log_every", "run.tensorboard"),
+    *("data.workers", "run.save_every", "run.eval_every", "run.eval_size", "run.report_size", "run.log_every", "run.tensorboard"),
     *("run.checkpoint_activations", "run.compile", "run.parallel"),
 )
 

@@ -34,7 +34,7 @@ SMALL = {
     },
     "masking": {"strategy": "text_high", "relevance": "caption", "ratio": [0.3, 0.3], "random_until": 0.3},
     "optim": {"lr": 1e-3, "lr_end": 1e-6},
-    "run": {"steps": 6, "save_every": 2, "eval_every": 3, "eval_size": 8, "log_every": 1, "precision": "fp32"},
+    "run": {"steps": 6, "save_every": 2, "eval_every": 3, "eval_size": 8, "report_size": 64, "log_every": 1, "precision": "fp32"},
 }
 
 

@@ -6,28 +6,24 @@ import json
 import pytest
 from small_runs import settings
 
-from semmim_mini import cli, evaluation
-from semmim_mini.ablation import cells, driver
+from semmim_mini import cli
+from semmim_mini.ablation import driver
 from semmim_mini.config import from_yaml
 from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.loop import Training
 
 
 def ablate(out, *more: str) -> int:
-    typed = [word for setting in settings({"run.steps": 2, "run.eval_every": 2, "data.max_length": 20}) for word in ("--set", setting)]
+    typed = [
+        word
+        for setting in settings({"run.steps": 2, "run.eval_every": 2, "run.report_size": 24, "data.max_length": 20})
+        for word in ("--set", setting)
+    ]
     return cli.main(["ablate", "--out", str(out), "--seeds", "1", "--task-steps", "2", *typed, *more])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_held_out():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "LIMIT", 24)
-        patch.setattr(cells, "IMAGES", 24)
-        yield
-
-
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory, few_held_out):
+def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("ablation")
     assert ablate(out, "--rows", "A0,A0x,A8") == 0
     return out
@@ -100,7 +96,6 @@ def test_cells_of_other_settings_are_refused(compared, capsys):
 
 
 def test_two_cells_at_a_time_give_the_same_figures(compared, tmp_path, monkeypatch):
-    # Processes of their own do not see this module's smaller evaluation: only what training leaves is compared.
     assert ablate(tmp_path, "--rows", "A0", "--jobs", "2", "--set", "run.eval_size=8") == 0
     one, other = (json.loads((out / "cells" / "A0-seed0" / "figures.json").read_text(encoding="utf-8")) for out in (compared, tmp_path))
     assert one["gflop_per_image"] == other["gflop_per_image"] and one["steps"] == other["steps"]

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from small_runs import metrics, settings
 
-from semmim_mini import cli, evaluation
+from semmim_mini import cli
 from semmim_mini.config import from_yaml, override
 from semmim_mini.training import checkpoint
 from semmim_mini.training.finetuning import KEPT, fine_tuning_config
@@ -16,20 +16,12 @@ from semmim_mini.training.loop import Training
 SHORT = ("run.steps=4", "run.eval_every=2", "run.save_every=2")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_held_out():
-    """A thousand scenes would be most of the time of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "LIMIT", 24)
-        yield
-
-
 def words(*typed: str) -> list[str]:
     return [word for setting in typed for word in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory, few_held_out):
+def pretrained(tmp_path_factory):
     """A run on scenes, whose grid of patches is 4 × 4."""
     folder = tmp_path_factory.mktemp("pretrained") / "run"
     assert cli.main(["pretrain", "--out", str(folder), *words(*settings({"run.steps": 2, "data.max_length": 20}))]) == 0
@@ -41,7 +33,7 @@ def finetune(task: str, pretrained, folder, *typed: str, more: tuple[str, ...] =
 
 
 @pytest.fixture(scope="module")
-def answering(pretrained, tmp_path_factory, few_held_out):
+def answering(pretrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vqa") / "run"
     assert finetune("vqa", pretrained, folder) == 0
     return folder
