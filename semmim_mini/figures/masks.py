@@ -96,10 +96,9 @@ def _places(heights: list[float]) -> tuple[list[tuple[float, float]], float]:
 def _title(number: dict, pictures: int) -> str:
     if "named_text" not in number:
         return f"Text-guided masks hide the {percent(number['masked_share'])} of the patches that the caption's words attend to most"
-    times = number["named_text"] / max(number["named_random"], 1e-9)
     return (
         f"Text-guided masks: {percent(number['named_text'])} of what they hide lies on objects the caption names; "
-        f"random masks: {percent(number['named_random'])} ({times:.1f}× chance, {pictures} scenes)"
+        f"random masks: {percent(number['named_random'])}, the middle of every picture: {percent(number['named_middle'])} ({pictures} scenes)"
     )
 
 
