@@ -1,8 +1,10 @@
 r"""Comparisons on the small network of notebook 00: one that is run in a lesson, and one that is read there.
 
     toy_cell                                            some seconds a cell, one figure of each
-    python -m semmim_mini.course.toy_ablation OUT       all rows, three seeds, all figures of `semmim-mini ablate`, in a quarter of an hour;
+    python -m semmim_mini.course.toy_ablation OUT       all rows, three seeds, all figures of `semmim-mini ablate`, in half an hour;
                                                         OUT/ablation.csv is data_samples/ablation/ablation.csv
+
+Neither is large enough to say anything about the method.
 """
 
 import argparse

@@ -98,7 +98,8 @@ def _title(number: dict, pictures: int) -> str:
         return f"Text-guided masks hide the {percent(number['masked_share'])} of the patches that the caption's words attend to most"
     return (
         f"Text-guided masks: {percent(number['named_text'])} of what they hide lies on objects the caption names; "
-        f"random masks: {percent(number['named_random'])}, the middle of every picture: {percent(number['named_middle'])} ({pictures} scenes)"
+        f"random masks: {percent(number['named_random'])}, the middle of every picture: {percent(number['named_middle'])} "
+        f"({pictures} scenes)"
     )
 
 
