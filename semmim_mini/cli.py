@@ -128,6 +128,7 @@ def _person_commands(commands) -> None:
     search.add_argument("text")
     search.add_argument("--images", type=Path, required=True, help="a folder; its folders are searched, too")
     search.add_argument("--top", type=_count, default=5, help="how many to show (5)")
+    search.add_argument("--rerank", type=_count, default=0, help="how many of the nearest ITM puts in order anew")
     answer = commands.add_parser("answer", help="answer a question about a picture (after finetune vqa)")
     answer.add_argument("picture", type=Path)
     answer.add_argument("question")
@@ -295,7 +296,8 @@ def _caption(arguments) -> int:
 def _search(arguments) -> int:
     from semmim_mini.use import open_model, search_pictures
 
-    for score, path in search_pictures(*open_model(arguments.checkpoint), arguments.text, arguments.images, top=arguments.top):
+    how = {"top": arguments.top, "rerank": arguments.rerank}
+    for score, path in search_pictures(*open_model(arguments.checkpoint), arguments.text, arguments.images, **how):
         print(f"{score:.3f}  {path}")
     return 0
 

@@ -113,8 +113,13 @@ def test_commands_for_a_person(answering, photos, capsys):
 
 
 def test_search_and_caption_for_a_person(pretrained, photos, capsys):
-    assert cli.main(["search", "a red square", "--images", str(photos / "Images"), "--top", "4", "--checkpoint", str(pretrained)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    search = ["search", "a red square", "--images", str(photos / "Images"), "--top", "4", "--checkpoint", str(pretrained)]
+    assert cli.main(search) == 0
+    by_contrast = capsys.readouterr().out.splitlines()
+    assert cli.main([*search, "--rerank", "4"]) == 0
+    by_matching = capsys.readouterr().out.splitlines()
+    assert len(by_contrast) == len(by_matching) == 4 and by_contrast != by_matching  # other scores for the same pictures
+    assert {line.split("  ")[1] for line in by_contrast} == {line.split("  ")[1] for line in by_matching}
     assert cli.main(["caption", str(photos / "Images" / "001.png"), "--checkpoint", str(pretrained)]) == 0
     assert capsys.readouterr().out.strip()
 
