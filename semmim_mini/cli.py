@@ -328,14 +328,13 @@ def _configuration(arguments):
     if file and arguments.preset:
         raise UserError("--config and --preset are two answers to one question; give one of them")
     try:
-        config = from_yaml(file.read_text(encoding="utf-8")) if file else preset(arguments.preset or "tiny")
+        given = from_yaml(file.read_text(encoding="utf-8")) if file else None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {file} cannot be read: {error}") from error
-    if start and not (file or arguments.preset):
-        config = _settings_of(start)
+    config = given or (_settings_of(start) if start and not arguments.preset else preset(arguments.preset or "tiny"))
     data = getattr(arguments, "data", None)
-    given = [f"data.source={data}"] if data else []
-    return override(config, given + ([f"task.checkpoint={start}"] if start else []) + arguments.settings)
+    more = ([f"data.source={data}"] if data else []) + ([f"task.checkpoint={start}"] if start else [])
+    return override(config, more + arguments.settings)
 
 
 def _settings_of(start: Path):

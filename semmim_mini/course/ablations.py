@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, cases_of, compare
+from semmim_mini.course.checking import Case, Mistake, as_numbers, as_whole, cases_of, compare
 from semmim_mini.course.comparison import sign_flip_p, t_interval, t_quantile
 
 # 12.1 -----------------------------------------------------------------------------------------------------------------
@@ -22,13 +22,7 @@ def check_paired(student: Callable[[Tensor, Tensor, float], tuple[float, float, 
         one, other = (luck + torch.randn(n, generator=generator) + shift for shift in (1.0, 0.0))
         return Case(one=one, other=other, quantile=t_quantile(n))
 
-    compare("Exercise 12.1", lambda *given: _numbers(student(*given)), _paired, cases_of(case), PAIRED_MISTAKES)
-
-
-def _numbers(answer):
-    """Tensors of one number are as good as numbers."""
-    is_several = isinstance(answer, (tuple, list)) or (isinstance(answer, Tensor) and answer.ndim == 1)
-    return tuple(float(x) for x in answer) if is_several else answer
+    compare("Exercise 12.1", lambda *given: as_numbers(student(*given)), _paired, cases_of(case), PAIRED_MISTAKES)
 
 
 def _paired(one: Tensor, other: Tensor, quantile: float) -> tuple[float, float, float]:
@@ -91,7 +85,7 @@ def check_bootstrap(student: Callable[[Tensor, Tensor], tuple[float, float]]) ->
         values = torch.randn(n, generator=generator).exp()  # skewed, so that mirrored intervals differ
         return Case(values=values, picks=torch.randint(n, (draw(100, 300), n), generator=generator))
 
-    compare("Exercise 12.2", lambda *given: _numbers(student(*given)), _bootstrap, cases_of(case), BOOTSTRAP_MISTAKES)
+    compare("Exercise 12.2", lambda *given: as_numbers(student(*given)), _bootstrap, cases_of(case), BOOTSTRAP_MISTAKES)
 
 
 def _bootstrap(values: Tensor, picks: Tensor, share: float = 0.025, of=lambda samples: samples.mean(dim=1)) -> tuple[float, float]:
@@ -209,11 +203,7 @@ def check_seeds(student: Callable[[float, float, float, float], int]) -> None:
     def case(generator, draw):
         return Case(effect=draw(2, 9) / 10, spread=draw(5, 17) / 10, z_level=(1.96, 2.576)[draw(0, 1)], z_power=(0.842, 1.282)[draw(0, 1)])
 
-    compare("Exercise 12.4", lambda *given: _whole(student(*given)), _seeds, cases_of(case), SEEDS_MISTAKES)
-
-
-def _whole(answer):
-    return int(answer) if isinstance(answer, float) and answer.is_integer() else answer
+    compare("Exercise 12.4", lambda *given: as_whole(student(*given)), _seeds, cases_of(case), SEEDS_MISTAKES)
 
 
 def _seeds(effect: float, spread: float, z_level: float, z_power: float) -> int:

@@ -38,6 +38,17 @@ class Mistake(NamedTuple):
     message: str
 
 
+def as_numbers(answer: Any) -> Any:
+    """Several tensors of one number each, or one of several, are as good as several numbers; anything else as it is."""
+    is_several = isinstance(answer, (tuple, list)) or (isinstance(answer, Tensor) and answer.ndim == 1)
+    return tuple(float(x) for x in answer) if is_several else answer
+
+
+def as_whole(answer: Any) -> Any:
+    """12.0 is as good as 12."""
+    return int(answer) if isinstance(answer, float) and answer.is_integer() else answer
+
+
 def compare(exercise: str, student: Callable, right: Callable, cases: Sequence[Case], mistakes: Sequence[Mistake] = ()) -> None:
     """Run `student` on every case; prints that it is right, or that there is no answer yet.
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, cases_of, compare
+from semmim_mini.course.checking import Case, Mistake, as_whole, cases_of, compare
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.plan.layers import ImageLayer
 
@@ -23,12 +23,7 @@ def check_standing(student: Callable[[int, int, int, int], int]) -> None:
     cases = cases_of(case)
     cases[0]["processes"] = 1  # alone, nothing travels
     cases[1]["processes"] = 8
-    compare("Exercise 13.1", lambda *given: _whole(student(*given)), _standing, cases, STANDING_MISTAKES)
-
-
-def _whole(answer):
-    """12.0 bytes are as good as 12."""
-    return int(answer) if isinstance(answer, float) and answer.is_integer() else answer
+    compare("Exercise 13.1", lambda *given: as_whole(student(*given)), _standing, cases, STANDING_MISTAKES)
 
 
 def _standing(trained: int, frozen: int, teacher: int, processes: int, copies: int = 4, of_frozen: int = 1, of_teacher: int = 1) -> int:

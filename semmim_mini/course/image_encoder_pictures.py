@@ -20,6 +20,7 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     hidden,
     outline,
     percent,
@@ -83,8 +84,7 @@ def cls_attention_maps(images: Tensor, objects: Tensor, before: Tensor, after: T
             if row == 0:
                 axes = sheet.picture(left, top, tile, as_picture(images[i]))
             else:
-                values = (before, after)[row - 1][i].reshape(side, side).numpy()
-                axes = sheet.picture(left, top, tile, np.kron(values, np.ones((patch, patch))), cmap=HEAT)
+                axes = sheet.picture(left, top, tile, heat((before, after)[row - 1][i], patch), cmap=HEAT)
             outline(axes, objects[i].reshape(side, side).numpy(), patch, ORANGE)
     return Drawn(sheet.figure, number)
 
@@ -122,8 +122,7 @@ def head_maps(image: Tensor, weights: Tensor, query: int, patch: int) -> Drawn:
         if i == 0:
             axes = sheet.picture(left, 0.2, tile, as_picture(image))
         else:
-            grid = rows[i - 1, 1:].reshape(side, side).numpy()
-            axes = sheet.picture(left, 0.2, tile, np.kron(grid, np.ones((patch, patch))), cmap=HEAT)
+            axes = sheet.picture(left, 0.2, tile, heat(rows[i - 1, 1:], patch), cmap=HEAT)
         outline(axes, asks, patch, ORANGE)
     return Drawn(sheet.figure, number)
 

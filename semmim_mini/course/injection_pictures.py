@@ -23,6 +23,7 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     line_height,
     outline,
     percent,
@@ -71,8 +72,7 @@ def _column(sheet: Sheet, left: float, tile: float, image: Tensor, shares: list[
     side = math.isqrt(len(objects))
     axes = [sheet.picture(left, 0, tile, as_picture(image))]
     for row, share in enumerate(shares, start=1):
-        grid = np.kron(share.reshape(side, side).numpy(), np.ones((patch, patch)))
-        axes.append(sheet.picture(left, row * (tile + 0.1), tile, grid, cmap=HEAT, vmin=0, vmax=top))
+        axes.append(sheet.picture(left, row * (tile + 0.1), tile, heat(share, patch), cmap=HEAT, vmin=0, vmax=top))
     for each in axes:
         outline(each, objects.reshape(side, side).numpy(), patch, ORANGE)
 

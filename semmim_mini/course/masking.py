@@ -1,12 +1,11 @@
 """Checkers of notebook 05, text-guided masking: how many patches, which ones, what words attend to, and what a mask is worth."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, cases_of, compare
+from semmim_mini.course.checking import Case, Mistake, as_numbers, cases_of, compare
 from semmim_mini.instruments.mask_numbers import selectivity
 from semmim_mini.objectives.masking import cross_relevance, hide_highest, mask_counts
 from semmim_mini.training.masks import content_tokens
@@ -234,13 +233,7 @@ def check_selectivity(student: Callable[[Tensor, Tensor, Tensor], tuple[float, f
         mask = hide_highest(likes, torch.arange(b) + n // 4)
         return Case(mask=mask, named=named, objects=objects)
 
-    compare("Exercise 5.4", lambda *given: _numbers(student(*given)), selectivity, cases_of(case), SELECTIVITY_MISTAKES)
-
-
-def _numbers(answer: Any) -> Any:
-    """Two tensors of one number each are as good as two numbers."""
-    is_pair = isinstance(answer, (tuple, list)) or (isinstance(answer, Tensor) and answer.ndim == 1)
-    return tuple(float(x) for x in answer) if is_pair else answer
+    compare("Exercise 5.4", lambda *given: as_numbers(student(*given)), selectivity, cases_of(case), SELECTIVITY_MISTAKES)
 
 
 def _ratio(above: Tensor, below: Tensor) -> float:

@@ -25,6 +25,7 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     hidden,
     line_height,
     outline,
@@ -39,12 +40,6 @@ from semmim_mini.training.schedules import plan_at
 INNER = WIDTH - 2 * MARGIN
 BIN = 4  # counts in one bar of a histogram
 TOLERANCE = 0.1  # of pixels in [−1, 1]
-
-
-def heat(values: Tensor, patch: int) -> np.ndarray:
-    """Scores of patches (n,) as pixels (side·patch, side·patch)."""
-    side = int(len(values) ** 0.5)
-    return np.kron(values.reshape(side, side).numpy(), np.ones((patch, patch)))
 
 
 def greyed(picture: np.ndarray, mask: Bool[Tensor, "n"], patch: int) -> np.ndarray:

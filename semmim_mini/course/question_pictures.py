@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from semmim_mini.course.masking_pictures import heat
 from semmim_mini.data.questions import VisualQuestion
 from semmim_mini.figures.style import (
     BLUE,
@@ -23,6 +22,7 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     line_height,
     outline,
     percent,

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from semmim_mini.course.explorer import read_scene
-from semmim_mini.course.masking_pictures import INNER, greyed, heat
+from semmim_mini.course.masking_pictures import INNER, greyed
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.figures.masks import caption_runs, named_objects
 from semmim_mini.figures.style import (
@@ -22,6 +22,7 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     line_height,
     outline,
     percent,

@@ -1,13 +1,12 @@
 """Checkers of notebook 09, retrieval: ranks that no constant model can win, both directions, re-ranking, and weights of classes."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semmim_mini.course.checking import Case, Mistake, cases_of, compare
+from semmim_mini.course.checking import Case, Mistake, as_numbers, cases_of, compare
 from semmim_mini.tasks.zero_shot import average
 
 # 9.1 ------------------------------------------------------------------------------------------------------------------
@@ -95,13 +94,7 @@ def check_recalls(student: Callable[[Tensor, Tensor, int], tuple[float, float]])
         own = owners[None] == torch.arange(images)[:, None]
         return Case(similarity=similarity + 1.2 * own, owners=owners, k=draw(2, 4))
 
-    compare("Exercise 9.2", lambda *given: _numbers(student(*given)), _recalls, cases_of(case), RECALLS_MISTAKES)
-
-
-def _numbers(answer: Any) -> Any:
-    """Two tensors of one number each are as good as two numbers."""
-    is_pair = isinstance(answer, (tuple, list)) or (isinstance(answer, Tensor) and answer.ndim == 1)
-    return tuple(float(x) for x in answer) if is_pair else answer
+    compare("Exercise 9.2", lambda *given: as_numbers(student(*given)), _recalls, cases_of(case), RECALLS_MISTAKES)
 
 
 def _own(similarity: Tensor, owners: Tensor) -> Tensor:

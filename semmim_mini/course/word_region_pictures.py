@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
@@ -27,7 +26,9 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     line_height,
+    mark_highest,
     outline,
     percent,
     styled,
@@ -70,22 +71,15 @@ def gradcam_steps(image: Float[Tensor, "3 h w"], phrase: str, steps: Mapping[str
     for i, (name, values) in enumerate(steps.items(), start=1):
         left = MARGIN + i * (tile + 0.2)
         sheet.text(left + tile / 2, 0, name, SMALL, "center", weight="bold")
-        _heat(sheet.picture(left, 0.22, tile, _enlarged(values, patch), cmap=HEAT), values, target, patch, ORANGE)
+        _marked(sheet.picture(left, 0.22, tile, heat(values, patch), cmap=HEAT), values, target, patch, ORANGE)
     return Drawn(sheet.figure, number)
 
 
-def _enlarged(values: Float[Tensor, "n"], patch: int) -> np.ndarray:
-    side = int(len(values) ** 0.5)
-    return np.kron(values.reshape(side, side).numpy(), np.ones((patch, patch)))
-
-
-def _heat(axes: Axes, values: Float[Tensor, "n"], target: Bool[Tensor, "n"], patch: int, colour: str) -> None:
+def _marked(axes: Axes, values: Float[Tensor, "n"], target: Bool[Tensor, "n"], patch: int, colour: str) -> None:
     """The true object's outline on a map, and a cross on the highest patch."""
     side = int(len(values) ** 0.5)
     outline(axes, target.reshape(side, side).numpy(), patch, colour)
-    down, across = divmod(int(values.argmax()), side)
-    for size, ink, width in ((9, "black", 3.4), (8, "white", 1.8)):
-        axes.plot((across + 0.5) * patch, (down + 0.5) * patch, "x", color=ink, markersize=size, markeredgewidth=width)
+    mark_highest(axes, values, patch)
 
 
 # Every layer and head ---------------------------------------------------------------------------------------------------
@@ -193,7 +187,7 @@ def explored_scene(model: SemMIM, tokenizer, pairs: Pairs, *, scene: int, captio
     for i in range(min(len(words), MOST)):
         left, colour = MARGIN + (len(tiles) + i) * step, OBJECT_COLOURS[words.places[i] % len(OBJECT_COLOURS)]
         sheet.text(left + TILE / 2, 0, shorten(words.phrases[i], TILE), SMALL, "center", weight="bold", color=colour)
-        _heat(sheet.picture(left, 0.22, TILE, _enlarged(maps[i], patch), cmap=HEAT), maps[i], words.target[i], patch, colour)
+        _marked(sheet.picture(left, 0.22, TILE, heat(maps[i], patch), cmap=HEAT), maps[i], words.target[i], patch, colour)
     sheet.lines(MARGIN, 0.22 + TILE + 0.1, lines)
     return Drawn(sheet.figure, number)
 

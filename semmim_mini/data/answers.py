@@ -9,7 +9,7 @@ never looks. Whatever a model reaches below it can have been learned without eye
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,14 +49,15 @@ def make_answer_list(questions: Questions, most: int = 3_128, count: int = 1_000
     Raises:
         UserError: questions without answers.
     """
-    every, kinds, texts, asked = Counter(), {}, {}, Counter()
+    every, asked = Counter(), Counter()
+    kinds, texts = defaultdict(Counter), defaultdict(Counter)
     for question in questions.sample(count):
         asked[question.text] += 1
         for answer, people in question.answers:
             if answer.strip():
                 every[answer] += people
-                kinds.setdefault(question.kind, Counter())[answer] += people
-                texts.setdefault(question.text, Counter())[answer] += people
+                kinds[question.kind][answer] += people
+                texts[question.text][answer] += people
     if not every:
         raise UserError(f"{questions.name} has no answers to make a list of; take a split with annotations, such as train")
     ranked = sorted(every, key=lambda answer: (-every[answer], answer))

@@ -19,7 +19,9 @@ from semmim_mini.figures.style import (
     Drawn,
     Sheet,
     as_picture,
+    heat,
     line_height,
+    mark_highest,
     outline,
     percent,
     styled,
@@ -126,13 +128,11 @@ def _map(sheet: Sheet, left: float, top: float, picture: np.ndarray, values: np.
     side = int(len(values) ** 0.5)
     patch, grid = len(picture) // side, np.nan_to_num(values).reshape(side, side)
     spread = max(grid.max() - grid.min(), 1e-12)
-    heat = colormaps[HEAT](np.kron((grid - grid.min()) / spread, np.ones((patch, patch))))[..., :3]
+    warm = colormaps[HEAT](heat((grid - grid.min()) / spread, patch))[..., :3]
     grey = picture.mean(axis=-1, keepdims=True)
-    axes = sheet.picture(left, top, TILE, 0.35 * grey + 0.65 * heat)
+    axes = sheet.picture(left, top, TILE, 0.35 * grey + 0.65 * warm)
     outline(axes, target.reshape(side, side), patch, colour)
-    down, across = divmod(int(values.argmax()), side)
-    for size, ink, width in ((9, "black", 3.4), (8, "white", 1.8)):
-        axes.plot((across + 0.5) * patch, (down + 0.5) * patch, "x", color=ink, markersize=size, markeredgewidth=width)
+    mark_highest(axes, values, patch)
 
 
 def shorten(phrase: str, width: float) -> str:

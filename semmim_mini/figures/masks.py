@@ -23,6 +23,7 @@ from semmim_mini.figures.style import (
     Run,
     Sheet,
     as_picture,
+    heat,
     hidden,
     line_height,
     outline,
@@ -122,7 +123,7 @@ def _scene(sheet: Sheet, left: float, top: float, batch: HeldOut, row: int, show
         else:
             grid = values.reshape(len(picture) // patch, -1)
             masked = grid.dtype == bool
-            tile, how = (hidden(picture, grid, patch), {}) if masked else (np.kron(grid, np.ones((patch, patch))), {"cmap": HEAT})
+            tile, how = (hidden(picture, grid, patch), {}) if masked else (heat(grid, patch), {"cmap": HEAT})
         axes = sheet.picture(left + column * (TILE + BETWEEN), top, TILE, tile, **how)
         for inside, colour in named:
             outline(axes, inside, patch, colour)
@@ -162,8 +163,7 @@ def masks_for_two_captions(step: SemMIMStep, tokenizer, batch: HeldOut, rows: in
 def _pair(sheet: Sheet, left: float, top: float, batch: HeldOut, row: int, masks: Masks, patch: int) -> None:
     picture, named = as_picture(batch.images[0][row]), named_objects(batch, row, patch)
     side = len(picture) // patch
-    heat = np.kron(masks.relevance[row].reshape(side, side), np.ones((patch, patch)))
-    first = sheet.picture(left, top, TILE, heat, cmap=HEAT)
+    first = sheet.picture(left, top, TILE, heat(masks.relevance[row], patch), cmap=HEAT)
     second = sheet.picture(left + TILE + BETWEEN, top, TILE, hidden(picture, masks.text[row].reshape(side, side), patch))
     for axes in (first, second):
         for inside, colour in named:

@@ -182,9 +182,16 @@ def as_picture(image: Tensor) -> np.ndarray:
     return ((image.detach().float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
 
 
+def heat(values: np.ndarray | Tensor, patch: int) -> np.ndarray:
+    """A value for each patch, (n,) or (side, side), as pixels (side·patch, side·patch)."""
+    values = np.asarray(values)
+    side = int(values.size**0.5)
+    return np.kron(values.reshape(side, side), np.ones((patch, patch)))
+
+
 def hidden(picture: np.ndarray, mask: np.ndarray, patch: int) -> np.ndarray:
     """The picture with masked patches greyed; what they show stays faint. `mask` is (side, side)."""
-    covered = np.kron(mask, np.ones((patch, patch)))[..., None] > 0
+    covered = heat(mask, patch)[..., None] > 0
     return np.where(covered, 0.2 * picture + 0.8 * 0.5, picture)
 
 
@@ -198,6 +205,13 @@ def outline(axes: Axes, inside: np.ndarray, patch: float, colour: str) -> None:
         lines = LineCollection(places, colors=ink, linewidths=width, capstyle="projecting")
         lines.set_clip_on(False)
         axes.add_collection(lines)
+
+
+def mark_highest(axes: Axes, values: np.ndarray | Tensor, patch: int) -> None:
+    """A cross on the patch with the highest of the values (n,)."""
+    down, across = divmod(int(values.argmax()), int(len(values) ** 0.5))
+    for size, ink, width in ((9, "black", 3.4), (8, "white", 1.8)):
+        axes.plot((across + 0.5) * patch, (down + 0.5) * patch, "x", color=ink, markersize=size, markeredgewidth=width)
 
 
 def percent(share: float) -> str:

@@ -12,6 +12,8 @@ alike to any network. So every number has the reference of what gets there witho
 The last is the number for reading. `mask_numbers` defines the last two.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -68,6 +70,15 @@ def _masks(step: SemMIMStep, batch: HeldOut, draw: torch.Generator) -> dict[str,
     return {kind: hide_highest(score, counts) for kind, score in scores.items()}
 
 
+def guided_masks(step: SemMIMStep, batches: Sequence[HeldOut]) -> Bool[Tensor, "b n"]:
+    """The text-guided masks of all batches; how many patches they hide takes no random numbers here."""
+    return torch.cat([hide_highest(relevance_of(step, b), counts_of(step, torch.zeros(len(b.pairs), 2))) for b in batches])
+
+
+def _named(step: SemMIMStep, batches: Sequence[HeldOut]) -> Bool[Tensor, "b n"]:
+    return torch.cat([named_and_objects(b, step.config.image.patch)[0].cpu() for b in batches])
+
+
 def counts_of(step: SemMIMStep, draws: Float[Tensor, "b 2"]) -> Int[Tensor, "b"]:
     """How many patches each sample hides: the middle of the configured ratios, on all samples."""
     return mask_counts(step.config.n_patches, (sum(step.config.masking.ratio) / 2,) * 2, 1.0, draws)
@@ -94,12 +105,8 @@ def reading(step: SemMIMStep, tokenizer, batches: list[HeldOut]) -> dict[str, fl
     pairs = [(one, two) for one, two in pairs if one.chosen != two.chosen]
     if not pairs:
         return {}
-    masks, named = [], []
-    for twins in zip(*pairs, strict=True):
-        counts = [counts_of(step, torch.zeros(len(twin.pairs), 2)) for twin in twins]
-        masks.append(torch.cat([hide_highest(relevance_of(step, twin), count) for twin, count in zip(twins, counts, strict=True)]))
-        named.append(torch.cat([named_and_objects(twin, step.config.image.patch)[0].cpu() for twin in twins]))
-    found = follows(tuple(masks), tuple(named))
+    first, second = zip(*pairs, strict=True)
+    found = follows((guided_masks(step, first), guided_masks(step, second)), (_named(step, first), _named(step, second)))
     return {
         "follows": found.difference,
         "follows_error": found.error,
@@ -110,10 +117,10 @@ def reading(step: SemMIMStep, tokenizer, batches: list[HeldOut]) -> dict[str, fl
 
 def untrained_masks(step: SemMIMStep, batches: list[HeldOut], networks: int = 3) -> dict[str, float]:
     """`named_untrained`: the mean `named_text` of networks of the same configuration with the weights they begin with."""
-    vocab_size, shares = step.model.student.text.bert.config.vocab_size, []
+    vocab_size, named, shares = step.model.student.text.bert.config.vocab_size, _named(step, batches), []
     for seed in range(networks):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
             fresh = SemMIM(step.config, vocab_size).to(next(step.model.parameters()).device).eval()
-        shares.append(mask_quality(SemMIMStep(fresh), batches)["named_text"])
+        shares.append(on_named(guided_masks(SemMIMStep(fresh), batches), named))
     return {"named_untrained": sum(shares) / len(shares)}

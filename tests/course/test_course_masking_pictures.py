@@ -27,10 +27,7 @@ from semmim_mini.course.relevance_pictures import (
     scores_and_mask,
     word_maps,
 )
-from semmim_mini.data.scenes import SceneDataset
-from semmim_mini.data.text import train_wordpiece
 from semmim_mini.figures.style import WIDTH
-from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.instruments.mask_numbers import on_named
 from semmim_mini.instruments.mask_quality import named_and_objects
 from semmim_mini.model.semmim import SemMIM
@@ -41,25 +38,10 @@ from semmim_mini.training.step import SemMIMStep
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    return SceneDataset("test", size=8, resolution=32)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(scenes):
-    return train_wordpiece([caption for i in range(8) for caption in scenes.captions(i)], 400)
-
-
-@pytest.fixture(scope="module")
 def step(tiny, tokenizer):
     torch.manual_seed(0)
     config = override(tiny(), ["data.resolution=32", "data.max_length=20", "masking.ratio=0.3"])
     return SemMIMStep(SemMIM(config, len(tokenizer)).eval())
-
-
-@pytest.fixture(scope="module")
-def batch(scenes, tokenizer):
-    return next(held_out_batches(scenes, tokenizer, resolution=32, max_length=20, count=8, batch=8))
 
 
 def check(drawn):

@@ -8,11 +8,8 @@ from semmim_mini.course.explorer import Explorer
 from semmim_mini.course.pictures import png
 from semmim_mini.course.semantics_pictures import contingency, measures_of_nothing, panels, swapped_captions
 from semmim_mini.course.word_region_pictures import MAPS, explored_scene, gradcam_steps, pointing_table
-from semmim_mini.data.scenes import SceneDataset
-from semmim_mini.data.text import train_wordpiece
 from semmim_mini.errors import UserError
 from semmim_mini.figures.style import WIDTH
-from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.instruments.mask_quality import named_and_objects
 from semmim_mini.instruments.semantics import ami, concept_labels, patch_codes
 from semmim_mini.model.semmim import SemMIM
@@ -20,25 +17,10 @@ from semmim_mini.tasks.grounding import evaluate_grounding
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    return SceneDataset("test", size=8, resolution=32)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(scenes):
-    return train_wordpiece([caption for i in range(8) for caption in scenes.captions(i)], 400)
-
-
-@pytest.fixture(scope="module")
 def model(tiny, tokenizer):
     torch.manual_seed(0)
     config = override(tiny(), ["data.resolution=32", "data.max_length=20", "text.decoder_depth=1", "losses.caption.weight=1"])
     return SemMIM(config, len(tokenizer)).eval()
-
-
-@pytest.fixture(scope="module")
-def batch(scenes, tokenizer):
-    return next(held_out_batches(scenes, tokenizer, resolution=32, max_length=20, count=8, batch=8))
 
 
 def check(drawn):
