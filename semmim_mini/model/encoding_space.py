@@ -36,13 +36,21 @@ class PrototypeHead(nn.Module):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.bottleneck), dim=-1))
 
     def direction(self, tokens: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest z"]:
-        """The point on the unit sphere where a token lands, in fp32."""
+        """The point on the unit sphere where a token lands, in fp32.
+
+        The zero vector lands nowhere and stays: all logits are 0. Its gradient is 1e12 times what comes in: finite in fp32 and bf16, and
+        brought down by clipping; in fp16 steps are left out until the scaler has come down so far.
+        """
         return F.normalize(self.mlp(tokens).float(), dim=-1)
+
+    def vocabulary(self) -> Float[Tensor, "k z"]:
+        """The prototypes at unit length, in fp32."""
+        return F.normalize(self.prototypes.float(), dim=-1)
 
     def score(self, direction: Float[Tensor, "*rest z"]) -> Float[Tensor, "*rest k"]:
         """Logits over the k prototypes. fp32 even under autocast: they are divided by temperatures as small as 0.04."""
         with torch.autocast(direction.device.type, enabled=False):
-            return direction.float() @ F.normalize(self.prototypes.float(), dim=-1).T
+            return direction.float() @ self.vocabulary().T
 
     def forward(self, tokens: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest k"]:
         return self.score(self.direction(tokens))

@@ -30,10 +30,14 @@ def attention_weights(
 ) -> Float[Tensor, "b h q s"]:
     """softmax(q·kᵀ/√c) written out, for figures and masks; fused kernels compute the same numbers and hide them.
 
+    In fp32 even under autocast, which would round the scores to few digits and let patches tie that do not.
+
     Args:
-        allowed: bool, broadcastable to (b, h, q, s); False entries receive exactly zero attention.
+        allowed: bool, broadcastable to (b, h, q, s); False entries receive exactly zero attention. Every query needs one True:
+            a softmax over nothing is NaN. Image tokens always see each other, and words [CLS].
     """
-    scores = torch.einsum("bhqc,bhsc->bhqs", query.float(), key.float()) * query.shape[-1] ** -0.5
+    with torch.autocast(query.device.type, enabled=False):
+        scores = torch.einsum("bhqc,bhsc->bhqs", query.float(), key.float()) * query.shape[-1] ** -0.5
     if allowed is not None:
         scores = scores.masked_fill(~allowed, float("-inf"))
     return scores.softmax(dim=-1)

@@ -18,6 +18,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+def similarities(
+    query: Float[Tensor, "b p"], keys: Float[Tensor, "keys p"], temperature: Float[Tensor, ""] | float
+) -> Float[Tensor, "b keys"]:
+    """Cosine over temperature of every query with every key: the logits of ITC.
+
+    fp32 even under autocast, which would round the cosines of every product: they are divided by temperatures as small as 0.001.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        return query.float() @ keys.float().T / temperature
+
+
 def itc_loss(
     image: Float[Tensor, "b p"],
     text: Float[Tensor, "b p"],
@@ -34,24 +45,22 @@ def itc_loss(
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE with soft targets. All features are L2-normalised.
 
+    Where all similarities are equal, the loss is ln(number of keys); with one pair and no queue, exactly 0 and without gradient.
+
     Args:
         image_keys, text_keys: batch features (of the teacher, or of the student with gradients) and behind them the queue.
-        ids, key_ids: image identity of queries and keys; equal ids are positives.
+        ids, key_ids: image identity of queries and keys; equal ids are positives. Every id must be among the key ids, as it is
+            where the batch itself is among the keys; a query without any positive makes the loss NaN.
         alpha: share of the teacher's similarity in the targets; its four tensors are needed only when alpha > 0.
     """
     truth = (ids[:, None] == key_ids[None, :]).float()
     truth = truth / truth.sum(dim=1, keepdim=True)
 
-    def logits(query, keys):
-        """fp32 even under autocast, which would round the cosines of every product: they are divided by temperatures as small as 0.001."""
-        with torch.autocast(query.device.type, enabled=False):
-            return query.float() @ keys.float().T / temperature
-
     def direction(query, keys, teacher_query, teacher_keys):
         target = truth
         if alpha > 0:
-            target = (alpha * F.softmax(logits(teacher_query, teacher_keys), dim=1) + (1 - alpha) * truth).detach()
-        return -(target * F.log_softmax(logits(query, keys), dim=1)).sum(dim=1).mean()
+            target = (alpha * F.softmax(similarities(teacher_query, teacher_keys, temperature), dim=1) + (1 - alpha) * truth).detach()
+        return -(target * F.log_softmax(similarities(query, keys, temperature), dim=1)).sum(dim=1).mean()
 
     i2t = direction(image, text_keys, teacher_image, teacher_text_keys)
     t2i = direction(text, image_keys, teacher_text, teacher_image_keys)

@@ -56,7 +56,11 @@ def patch_pixels(images: Float[Tensor, "b 3 h w"], patch: int) -> Float[Tensor, 
 
 
 def nearest_token(patches: Float[Tensor, "*rest pixels"], codebook: Float[Tensor, "tokens pixels"]) -> Int[Tensor, "*rest"]:
-    """The frozen patch tokenizer: index of the closest codebook entry."""
-    flat = patches.reshape(-1, patches.shape[-1])
-    distance = codebook.square().sum(dim=1) - 2 * flat @ codebook.T  # |x|² is the same for all entries
+    """The frozen patch tokenizer: index of the closest codebook entry, the first of several.
+
+    fp32 even under autocast: of two near entries, the wrong one would win.
+    """
+    flat = patches.reshape(-1, patches.shape[-1]).float()
+    with torch.autocast(patches.device.type, enabled=False):
+        distance = codebook.square().sum(dim=1) - 2 * flat @ codebook.T  # |x|² is the same for all entries
     return torch.argmin(distance, dim=1).reshape(patches.shape[:-1])

@@ -14,7 +14,8 @@ Relevance [C: which one; all selectable]
              so patch scores are a by-product
 
 Every function is pure. Random numbers come in as arguments, so that runs repeat exactly and many processes draw one common mask.
-Counts are exact: floor(r·n) patches for each masked sample, at least one.
+Counts are exact: floor(r·n) patches for each masked sample, at least one. Scores are fp32 even under autocast: rounded to the three
+digits of bf16, patches tie that do not, and ties go to the earlier patch.
 """
 
 import math
@@ -31,11 +32,13 @@ def cross_relevance(weights: Float[Tensor, "layers b h l n"], content: Bool[Tens
     """Mean cross-attention from the content tokens of a caption to each patch, over layers and heads [C].
 
     Args:
-        content: True on words; False on [CLS], [SEP] and padding, which are about nothing in the picture.
+        content: True on words; False on [CLS], [SEP] and padding, which are about nothing in the picture. A caption without words
+            finds all patches equally relevant: 0.
     """
     per_token = weights.float().mean(dim=(0, 2))  # b l n
     content = content.float()
-    return torch.einsum("bln,bl->bn", per_token, content) / content.sum(dim=1, keepdim=True).clamp_min(1)
+    with torch.autocast(weights.device.type, enabled=False):
+        return torch.einsum("bln,bl->bn", per_token, content) / content.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def query_relevance(query: Float[Tensor, "b h 1 c"], keys: Float[Tensor, "b h n c"]) -> Float[Tensor, "b n"]:
@@ -44,8 +47,9 @@ def query_relevance(query: Float[Tensor, "b h 1 c"], keys: Float[Tensor, "b h n 
 
 
 def itc_relevance(patches: Float[Tensor, "b n p"], text: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:
-    """Cosine between each projected patch and the projected text [CLS] [C: a warning more than a proposal]."""
-    return torch.einsum("bnp,bp->bn", F.normalize(patches.float(), dim=-1), F.normalize(text.float(), dim=-1))
+    """Cosine between each projected patch and the projected text [CLS] [C: a warning more than a proposal]; 0 with a zero vector."""
+    with torch.autocast(patches.device.type, enabled=False):
+        return torch.einsum("bnp,bp->bn", F.normalize(patches.float(), dim=-1), F.normalize(text.float(), dim=-1))
 
 
 def mask_counts(n: int, ratio: tuple[float, float], masked_share: float, draws: Float[Tensor, "b 2"]) -> Int[Tensor, "b"]:
@@ -62,7 +66,8 @@ def mask_counts(n: int, ratio: tuple[float, float], masked_share: float, draws: 
 
 
 def hide_highest(scores: Float[Tensor, "b n"], counts: Int[Tensor, "b"]) -> Bool[Tensor, "b n"]:
-    """Hide the `counts` patches with the highest score of each sample; ties go to the earlier patch.
+    """Hide the `counts` patches with the highest score of each sample; ties go to the earlier patch, so where all scores are equal
+    the first patches in reading order are hidden.
 
     One function serves four strategies: `text_high` (scores), `text_low` (−scores), `random` (uniform noise) and
     `attention` (the teacher's [CLS]→patch attention [F: AttMask]).

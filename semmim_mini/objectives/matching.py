@@ -24,7 +24,8 @@ def sample_negatives(
     uniform: Float[Tensor, "b keys"],
     hardness: float = 1.0,
 ) -> Int[Tensor, "b"]:
-    """For each row one key of another image, drawn from softmax(hardness · similarity); −1 where there is none.
+    """For each row one key of another image, drawn from softmax(hardness · similarity); −1 where there is none, as in a batch of one
+    pair or of one image. Where all similarities are equal, every key of another image is equally likely.
 
     Args:
         similarity: ITC logits, that is cosine over temperature.
@@ -40,5 +41,5 @@ def sample_negatives(
 
 
 def itm_loss(logits: Float[Tensor, "pairs 2"], matched: Int[Tensor, "pairs"]) -> Float[Tensor, ""]:
-    """Cross-entropy over (not matched, matched), in fp32."""
+    """Cross-entropy over (not matched, matched), in fp32. Without any wrong pair, true ones alone remain: then chance is 0, not 0.6365."""
     return F.cross_entropy(logits.float(), matched)

@@ -44,11 +44,14 @@ def sinkhorn_targets(
         iterations: column-then-row scalings [F: 3 in SwAV].
         total: sums a (k,) tensor over processes, so that many processes balance their common batch.
 
+    One row alone, and rows that are all alike, become uniform: a vocabulary that must be used evenly has nothing to say about them.
+    A column that sums to less than 1e-12 needs an iteration more than others to get its share.
+
     Starting from row-wise softmax changes nothing at the fixed point and keeps every row representable in fp32.
     """
     assignment = F.softmax(logits.detach().float() / temperature, dim=-1)
     for _ in range(iterations):
         column = total(assignment.sum(dim=0)).clamp_min(1e-12)  # a prototype nobody wants must not divide by zero
-        assignment = assignment / column
-        assignment = assignment / assignment.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        assignment.div_(column)  # in place: rows × k is the widest that a step has
+        assignment.div_(assignment.sum(dim=1, keepdim=True).clamp_min(1e-30))
     return assignment

@@ -6,7 +6,7 @@ r"""What the parts of a step keep from forward to backward on one GPU, in number
     ITC                         two logits, log-probabilities and targets over b × keys; the keys
     fusion: ITM, MLM            4b pairs: images copied, keys and values of every image token in every layer, attention written out
     masked student              b images, the branch that reads text
-    prototypes: MIM, consensus  log-probabilities and targets over k for every masked patch and every [CLS]
+    prototypes: MIM, consensus  log-probabilities and targets over k for every [CLS]; of masked patches the head and two gradients
 
 An activation that two parts share counts where it is made.
 """
@@ -130,7 +130,7 @@ def _head(sizes: Sizes, rows: float) -> Kept:
 
 
 def _see(sizes: Sizes) -> Kept:
-    """Rows through the head, log-probabilities and targets over k, and each time the prototypes at unit length."""
+    """Rows through the head; for [CLS] log-probabilities, targets and prototypes at unit length, for patches the prototypes' gradient."""
     config, m, k, kept = sizes.config, sizes.masked_patches, sizes.config.space.prototypes, Kept()
     prototypes = k * config.space.bottleneck
     if sizes.plan.has("consensus"):
@@ -138,6 +138,6 @@ def _see(sizes: Sizes) -> Kept:
     if not sizes.plan.has("mim"):
         return kept
     if config.losses.mim_target == "codes":
-        return kept + _head(sizes, m) + Kept(full=2 * m * k + prototypes)
+        return kept + _head(sizes, m) + Kept(full=prototypes)  # a gradient in place of each row's unit length, none of the logits
     outputs = {"pixels": 3 * config.image.patch**2, "tokens": config.losses.patch_tokens}[config.losses.mim_target]
     return kept + Kept(product=m * config.image.width, full=m * outputs)

@@ -180,7 +180,7 @@ def _see(sizes: Sizes) -> Work:
     if not sizes.plan.has("mim"):
         return work
     if config.losses.mim_target == "codes":
-        return work + _head(sizes, m) + _score(sizes, m)
+        return work + _head(sizes, m) + _score(sizes, m).early()
     outputs = {"pixels": 3 * config.image.patch**2, "tokens": config.losses.patch_tokens}[config.losses.mim_target]
     return work + product(m, config.image.width, outputs)
 

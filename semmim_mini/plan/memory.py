@@ -101,7 +101,7 @@ def memory(sizes: Sizes, format: Format) -> dict:
 
 
 def logits(sizes: Sizes) -> dict[str, float]:
-    """How many numbers the largest products put out, once each; losses keep two to three times that (`activations.py`)."""
+    """How many numbers the largest products put out, once each; losses but MIM's keep two to three times that (`activations.py`)."""
     plan, found = sizes.plan, {}
     if plan.has("itc"):
         found["ITC, 2 b · keys"] = 2 * sizes.b * sizes.keys
@@ -165,7 +165,7 @@ def _forward_work(sizes: Sizes, format: Format) -> dict[str, float]:
         "ITC": 4 * FP32 * scores + keys,
         "caption decoder": said + FP32 * sizes.b * sizes.l * sizes.vocab,
         "masked student": said,
-        "prototypes: MIM, consensus": said + FP32 * k * max(2 * masked, 6 * balanced),
+        "prototypes: MIM, consensus": said + FP32 * k * max(3 * masked, 6 * balanced),
     }
 
 
@@ -180,7 +180,7 @@ def _backward_work(sizes: Sizes, format: Format) -> tuple[dict[str, float], dict
     clean, words = FP32 * sizes.clean_views * tokens * width, FP32 * sizes.vocab * config.text.width
     written = words * sizes.plan.has("mlm")
     early = {
-        "prototypes: MIM, consensus": FP32 * config.space.prototypes * max(2 * sizes.masked_patches, 5 * config.space.bottleneck),
+        "prototypes: MIM, consensus": FP32 * config.space.prototypes * 5 * config.space.bottleneck,
         "masked student": clean + tokens * layer,
         "caption decoder": clean + 2 * FP32 * sizes.b * sizes.l * sizes.vocab,
         "fusion: ITM, MLM": clean + 2 * FP32 * sizes.pairs * sizes.s * config.text.width + written,

@@ -32,7 +32,8 @@ from semmim_mini.model.layers import TextForImage
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.objectives import masked_image as mim
 from semmim_mini.objectives.agreement import consensus_loss
-from semmim_mini.objectives.contrastive import itc_loss
+from semmim_mini.objectives.code_loss_in_chunks import code_loss_in_chunks
+from semmim_mini.objectives.contrastive import itc_loss, similarities
 from semmim_mini.objectives.masked_language import IGNORE, caption_loss, mlm_loss
 from semmim_mini.objectives.matching import itm_loss, sample_negatives
 from semmim_mini.objectives.targets import centred_targets, sinkhorn_targets, update_center
@@ -185,14 +186,13 @@ class SemMIMStep(nn.Module):
                 temperature=tau,
                 **soft,
             )
-        similarity = (mine[0] @ batch_keys[1].T / tau).detach()
+        similarity = similarities(mine[0], batch_keys[1], tau).detach()
         hits = similarity.masked_fill(batch.image_ids[:, None] == ids[None, :], float("-inf")).amax(1) < self._own(similarity)
         out.metrics |= {"itc_accuracy": hits.float().mean(), "itc_temperature": tau.detach()}
         out.metrics["itc_keys"] = torch.tensor(float(len(ids) + len(id_queue)))
         if losses.queue > 0:
             out.remember |= {"image": theirs[0].detach(), "text": theirs[1].detach(), "ids": ids}
-        text_to_image = (mine[1] @ batch_keys[0].T / tau).detach()
-        return torch.stack([similarity, text_to_image])
+        return torch.stack([similarity, similarities(mine[1], batch_keys[0], tau).detach()])
 
     @staticmethod
     def _own(similarity: Tensor) -> Tensor:
@@ -272,9 +272,9 @@ class SemMIMStep(nn.Module):
         """The loss of the masked patches against the chosen kind of target. Unmasked patches are never projected."""
         model, config, hidden = self.model, self.config, patches[mask]
         if config.losses.mim_target == "codes":
-            target = self.patch_targets(teaching.patches[:, 1:], mask, plan, out)
-            student = model.student.space.patch(hidden)
-            return mim.code_loss(student, target, config.teacher.student_temperature, processes.common_mean)
+            target, space = self.patch_targets(teaching.patches[:, 1:], mask, plan, out), model.student.space.patch
+            directions, temperature = space.direction(hidden), config.teacher.student_temperature
+            return code_loss_in_chunks(directions, space.vocabulary(), target, temperature, processes.common_mean)
         pixels = mim.patch_pixels(batch.images[self.masked_view], config.image.patch)[mask]
         if config.losses.mim_target == "pixels":
             return mim.pixel_loss(model.pixel_head(hidden), pixels, processes.common_mean)
@@ -290,9 +290,10 @@ class SemMIMStep(nn.Module):
             # What all patches of an image have in common is its gist, which the caption tells anyway [C].
             direction = (direction - share * direction.mean(dim=1, keepdim=True))[mask]
         logits = space.score(direction)
-        target = self.balance(logits, self.model.memory.patch_center, plan)
-        mean = processes.total(logits.sum(dim=0)) / processes.total(torch.tensor(float(len(logits)), device=logits.device)).clamp_min(1)
-        out.remember["patch_logits"] = mean
+        center, count = self.model.memory.patch_center, processes.total(torch.tensor(float(len(logits)), device=logits.device))
+        target = self.balance(logits, center, plan)
+        mean = processes.total(logits.sum(dim=0)) / count.clamp_min(1)
+        out.remember["patch_logits"] = torch.where(count > 0, mean, center)  # where no patch is masked, the centre stays
         out.metrics |= describe(target, "patch")
         return target
 
@@ -340,9 +341,8 @@ def describe(target: Tensor, name: str) -> dict[str, Tensor]:
     """Collapse instruments of teacher codes (rows, k): entropy of one code, KL of their mean to uniform, prototypes in use."""
     mean = processes.average(target.sum(dim=0) / max(len(target), 1)).clamp_min(1e-12)
     used = processes.total(torch.bincount(target.argmax(dim=-1), minlength=target.shape[-1])) > 0
-    spread = (target * target.clamp_min(1e-12).log()).sum(dim=-1)
     return {
-        f"{name}_entropy": processes.average(-mim.plain_mean(spread)),
+        f"{name}_entropy": processes.average(mim.plain_mean(torch.special.entr(target).sum(dim=-1))),
         f"{name}_kl_to_uniform": (mean * (mean * len(mean)).log()).sum(),
         f"{name}_prototypes_used": used.sum().float(),
     }

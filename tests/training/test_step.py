@@ -338,8 +338,8 @@ def test_mim_teaches_the_text_encoder_through_the_injected_words(stage):
 
 
 def test_only_masked_patches_are_projected(stage, monkeypatch):
-    rows, score = [], PrototypeHead.score
-    monkeypatch.setattr(PrototypeHead, "score", lambda self, d: rows.append(d.shape[:-1].numel()) or score(self, d))
+    rows, direction = [], PrototypeHead.direction
+    monkeypatch.setattr(PrototypeHead, "direction", lambda self, x: rows.append(x.shape[:-1].numel()) or direction(self, x))
     step, batch, plan = stage("masking.ratio=0.75", "losses.consensus.weight=0")  # 3 of 4 patches, 4 images
     step(batch, plan, 5)
     assert rows == [12, 12]  # teacher and student; all patches would be 16
