@@ -73,14 +73,16 @@ def test_the_matrix_product_has_a_rate():
 
 
 @pytest.mark.parametrize(
-    ("axis", "factor", "size"), [("n", 2, 9), ("n", 0.5, 1), ("k", 2, 12), ("b", 2, 8), ("b", 0.5, 2), ("depth", 2, 4), ("depth", 0.5, 1)]
+    ("axis", "factor", "size"),
+    [("n", 2, 9), ("n", 0.5, 1), ("k", 2, 12), ("b", 2, 8), ("b", 0.5, 2), ("depth", 2, 4), ("depth", 0.5, 1), ("queue", 2, 16)],
 )
 def test_scaled_changes_one_size(tiny, axis, factor, size):
     # 16 px in patches of 8 are 2 × 2; twice the patches would be 2.8 × 2.8, and 3 × 3 is nearest.
     config, reached = scaled(tiny(), axis, factor)
     sizes = {"n": config.n_patches, "k": config.space.prototypes, "b": config.data.batch_size, "depth": config.image.depth}
+    sizes["queue"] = config.losses.queue
     assert reached == size == sizes.pop(axis)
-    assert sizes == {name: value for name, value in {"n": 4, "k": 6, "b": 4, "depth": 2}.items() if name != axis}
+    assert sizes == {name: value for name, value in {"n": 4, "k": 6, "b": 4, "depth": 2, "queue": 8}.items() if name != axis}
 
 
 def test_a_doubled_batch_takes_the_queue_along(tiny):
@@ -150,7 +152,7 @@ def test_the_plan_has_every_term_that_is_used(tiny):
 def test_growth_is_told_in_ratios(tiny, make_batch):
     config = tiny()
     rows = grow(config, 30, make_batch(config), "fp32", repeats=1)
-    assert set(rows) == {"n", "k", "b", "depth"}
+    assert set(rows) == {"n", "k", "b", "depth", "queue"}
     assert [row["ideal"] for row in rows["k"]] == [0.5, 1, 2]
     for points in rows.values():
         assert points[1]["time"] == points[1]["memory"] == 1

@@ -173,7 +173,7 @@ def test_bench_prints_and_writes_the_same_figures(tmp_path, capsys):
     arguments = ["bench", *(word for setting in SMALL for word in ("--set", setting)), "--out", str(tmp_path / "bench.json")]
     assert cli.main(arguments) == 0
     said, figures = capsys.readouterr().out, json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    assert f"{figures['full_over_itc']:.1f} times a step of ITC alone" in said
+    assert f"{figures['full_over_itc']:.2f} times a step of ITC alone" in said
     for part in figures["parts"]:
         assert part in said
 

@@ -3,6 +3,10 @@ r"""`semmim-mini bench`: where the time and the memory of a step go, and how the
     meters.py    seconds, bytes and FLOPs of a piece of code
     parts.py     the parts of a step, cut out
     growth.py    the step at half and double size
+    many.py      more shards, more processes
+    page.py      both as one figure
+    peers.py     parts beside timm and lightly
+    reading.py   what reading pictures costs
     (here)       one run of it all, as a table and as JSON
 
 The numbers are of this machine, now: other programs that run at the same time make all of them worse.
@@ -25,6 +29,7 @@ from semmim_mini.data.views import TwoViews
 from semmim_mini.errors import UserError
 from semmim_mini.training.checkpoint import write_text
 from semmim_mini.training.precision import choose_precision
+from semmim_mini.training.schedules import Plan
 from semmim_mini.training.startup import make_tokenizer
 
 DATA_BATCHES = 3
@@ -69,6 +74,7 @@ def measure(config: Config, repeats: int = 3, growth: bool = True) -> dict:
     }
     step = result["full_step"]["seconds"]
     needed = config.data.batch_size / step
+    result["full_over_itc_arithmetic"] = result["arithmetic"]["flops_per_step"] / result["arithmetic"]["flops_of_itc_step"]
     result["arithmetic"]["achieved_per_second"] = result["arithmetic"]["flops_per_step"] / step
     result["arithmetic"]["share"] = result["arithmetic"]["achieved_per_second"] / result["arithmetic"]["matrix_product_per_second"]
     result["data"] = data | {"step_images_per_second": needed, "two_workers_suffice": 2 * data["samples_per_second"] >= needed}
@@ -101,8 +107,7 @@ def _data(config: Config) -> tuple[Batch, int, dict]:
 
 def _step(bench: Workbench, repeats: int) -> dict:
     """The full step, a step of ITC alone, and the parts, all in turn."""
-    alone = replace(bench.plan, weights={"itc": 1.0})
-    candidates = {"full": bench.full_step, "itc": lambda: bench.full_step(alone)} | parts_of_a_step(bench)
+    candidates = {"full": bench.full_step, "itc": lambda: bench.full_step(itc_alone(bench))} | parts_of_a_step(bench)
     seconds = median_seconds(candidates, bench.device, repeats)
     figures = {}
     for name, candidate in candidates.items():
@@ -118,9 +123,16 @@ def _step(bench: Workbench, repeats: int) -> dict:
     }
 
 
+def itc_alone(bench: Workbench) -> Plan:
+    """A step of contrastive learning, the cheapest that a run has."""
+    return replace(bench.plan, weights={"itc": 1.0})
+
+
 def _arithmetic(bench: Workbench, precision: str, repeats: int) -> dict:
     rate = matrix_product_rate(bench.device, DTYPES[precision], repeats)
-    return {"flops_per_step": flops(bench.full_step), "matrix_product_per_second": rate, "matrix_product_in": precision}
+    alone = flops(lambda: bench.full_step(itc_alone(bench)))
+    found = {"flops_per_step": flops(bench.full_step), "flops_of_itc_step": alone}
+    return found | {"matrix_product_per_second": rate, "matrix_product_in": precision}
 
 
 def _machine(device: torch.device, precision: str, reason: str) -> dict:

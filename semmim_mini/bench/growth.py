@@ -1,4 +1,4 @@
-r"""How a step grows with its sizes: n, k, b and depth, halved and doubled, one at a time.
+r"""How a step grows with its sizes: n, k, b, depth and queue, halved and doubled, one at a time.
 
 Ratios, because they carry over from machine to machine far better than seconds do. The ideal line is proportional growth. Below it
 the size in question is only part of the cost (k touches the prototypes alone); above it something grows faster, as attention does
@@ -15,7 +15,7 @@ from semmim_mini.bench.parts import Workbench, batch_like
 from semmim_mini.config import Config
 from semmim_mini.data.loader import Batch
 
-AXES = ("n", "k", "b", "depth")
+AXES = ("b", "n", "k", "depth", "queue")
 FACTORS = (0.5, 1.0, 2.0)
 
 
@@ -32,6 +32,9 @@ def scaled(config: Config, axis: str, factor: float) -> tuple[Config, int]:
         size = max(2, round(data.batch_size * factor))
         queue = max(losses.queue, size) if losses.queue else 0
         return replace(config, data=replace(data, batch_size=size), losses=replace(losses, queue=queue)), size
+    if axis == "queue":
+        size = max(data.batch_size, round(losses.queue * factor))
+        return replace(config, losses=replace(losses, queue=size)), size
     depth = max(1, round(image.depth * factor))
     first = min(round(image.inject_from * factor), depth - 1)
     return replace(config, image=replace(image, depth=depth, inject_from=first)), depth
@@ -39,7 +42,8 @@ def scaled(config: Config, axis: str, factor: float) -> tuple[Config, int]:
 
 def grow(config: Config, vocab_size: int, batch: Batch, precision: str, repeats: int = 2) -> dict[str, list[dict]]:
     """Per axis three rows: size, ideal ratio, and the ratios of step time and peak memory to those of the configuration itself."""
-    return {axis: _along(axis, config, vocab_size, batch, precision, repeats) for axis in AXES}
+    axes = [axis for axis in AXES if axis != "queue" or config.losses.queue]
+    return {axis: _along(axis, config, vocab_size, batch, precision, repeats) for axis in axes}
 
 
 def _along(axis: str, config: Config, vocab_size: int, batch: Batch, precision: str, repeats: int) -> list[dict]:
