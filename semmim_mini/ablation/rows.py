@@ -67,9 +67,13 @@ def first_phase(base: Config, steps: int) -> Config:
 
 
 def second_phase(config: Config, start: Path) -> Config:
-    """A row that goes on from the weights in `start`: every term from the first step on, negatives hard, the rate warmed up anew."""
+    """A row that goes on from the weights in `start`: every term from the first step on, the rate warmed up anew.
+
+    Negatives of matching keep the base's own schedule. Hard from the first step on, they take from a small model what it has learned:
+    A0 of `tiny` fell from 81 % balanced accuracy to 50 % within twenty steps, and stayed there for three hundred.
+    """
     terms = {name: replace(getattr(config.losses, name), start=0.0) for name in PRETRAINING_TERMS}
-    losses = replace(config.losses, **terms, alpha_ramp=(0.0, 0.0), hard_negatives=(0.0, 0.0))
+    losses = replace(config.losses, **terms, alpha_ramp=(0.0, 0.0))
     return replace(config, losses=losses, task=replace(config.task, checkpoint=str(start)))
 
 
