@@ -1,14 +1,18 @@
 r"""A comparison read back, and the few statistics that a small number of seeds allows.
 
+    python -m semmim_mini.course.comparison runs/ablation/ablation.csv     every claim of the paper with its interval, as Markdown
+
     ablation.csv ─► rows × seeds × figures ─► differences, seed by seed ─► interval (t, bootstrap) · exact p · what power there was
 
 Seeds pair rows: the same seed gives every row the same scenes, the same order and the same first weights of what they share [C]. What a
 seed adds to both rows of a pair cancels in their difference.
 """
 
+import argparse
 import csv
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +22,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from semmim_mini.ablation.table import METRICS
 from semmim_mini.data.cutouts import samples_folder
 from semmim_mini.errors import UserError
 
@@ -79,7 +84,7 @@ class Comparison:
                 for line in csv.DictReader(file):
                     self.settings[line["row"]] = tuple(line["settings"].split())
                     self._figures.setdefault((line["row"], line["metric"]), {})[int(line["seed"])] = float(line["value"])
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
             raise UserError(
                 f"{path} is no table of semmim-mini ablate ({type(error).__name__}: {error}); run it, or copy the file"
             ) from None
@@ -178,3 +183,37 @@ def judge(comparison: Comparison, claims: Sequence[Claim] = CLAIMS) -> list[Judg
     told = [(claim, figure, found) for claim, figure, found in asked if len(found) > 1]
     strict = 1 - (1 - LEVEL) / max(len(told), 1)
     return [Judged(claim, figure, found.tolist(), t_interval(found), t_interval(found, strict)) for claim, figure, found in told]
+
+
+def as_markdown(judged: Sequence[Judged]) -> str:
+    """A line for each claim and figure: the difference with its 95 % interval, and what that says."""
+    metrics = {metric.name: metric for metric in METRICS}
+    lines = ["| claim | rows | figure | difference | 95 % interval | of every seed |", "|---|---|---|---|---|---|"]
+    for one in judged:
+        metric = metrics[one.figure]
+        scale, digits = (100, 1) if metric.unit == "%" else (1, 3)
+        mean, low, high = (f"{scale * x:+.{digits}f}" for x in one.alone)
+        seeds = ", ".join(f"{scale * x:+.{digits}f}" for x in one.differences)
+        certain = "**" if one.alone.verdict != "contains 0" else ""
+        rows = f"{one.claim.row} − {one.claim.without}"
+        unit = " (points)" if metric.unit == "%" else ""
+        lines.append(f"| {one.claim.text} | {rows} | {metric.title}{unit} | {certain}{mean}{certain} | {low} to {high} | {seeds} |")
+    found = sum(one.alone.verdict != "contains 0" for one in judged)
+    strict = sum(one.among_all.verdict != "contains 0" for one in judged)
+    end = f"Of {len(judged)} intervals {found} exclude 0 (set bold), {strict} of them also when all are to hold together (Bonferroni)."
+    return "\n".join([*lines, "", end])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m semmim_mini.course.comparison", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="ablation.csv, as semmim-mini ablate writes it")
+    try:
+        print(as_markdown(judge(Comparison(parser.parse_args(arguments).file))))
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,8 +10,11 @@ from semmim_mini.course.comparison import (
     Claim,
     Comparison,
     Interval,
+    Judged,
+    as_markdown,
     bootstrap_interval,
     judge,
+    main,
     power_of,
     seeds_for,
     shipped_comparison,
@@ -45,7 +48,7 @@ def test_a_comparison_is_read_back(small):
     assert small.difference("A8", "A0", "ami").tolist() == []  # no seed that both have
 
 
-@pytest.mark.parametrize("text", [None, "row,seed\nA0,0\n", "row,seed,metric,value,settings\nA0,0,cider,much,\n"])
+@pytest.mark.parametrize("text", [None, "row,seed\nA0,0\n", "row,seed,metric,value,settings\nA0,0,cider,much,\n", "x" * 200_000])
 def test_no_table_is_refused(text, tmp_path):
     if text is not None:
         (tmp_path / "ablation.csv").write_text(text, encoding="utf-8")
@@ -114,3 +117,20 @@ def test_claims_compare_rows_of_the_ablation():
 
     known = {metric.name for metric in METRICS}
     assert all({claim.row, claim.without} <= ROWS.keys() and set(claim.figures) <= known for claim in CLAIMS)
+
+
+def test_claims_as_a_table():
+    sure = Judged(Claim("it helps", "A8", "A0", ("cider",)), "cider", [1, 1.1], Interval(1.05, 0.4, 1.7), Interval(1.05, -1, 3))
+    unsure = sure._replace(figure="vqa_accuracy", differences=[0.01, -0.01], alone=Interval(0.0, -0.1, 0.1))
+    _, _, first, second, _, end = as_markdown([sure, unsure]).split("\n")
+    assert first == "| it helps | A8 − A0 | CIDEr | **+1.050** | +0.400 to +1.700 | +1.000, +1.100 |"
+    assert second == "| it helps | A8 − A0 | VQA accuracy (points) | +0.0 | -10.0 to +10.0 | +1.0, -1.0 |"
+    assert end.startswith("Of 2 intervals 1 exclude 0 (set bold), 0 of them")
+
+
+def test_claims_of_a_file_as_a_command(tmp_path, capsys):
+    from semmim_mini.data.cutouts import samples_folder
+
+    assert main([str(samples_folder() / "ablation" / "ablation.csv")]) == 0
+    assert "| all of it together helps | A8 − A0 | CIDEr |" in capsys.readouterr().out
+    assert main([str(tmp_path / "none.csv")]) == 2 and "is no table of semmim-mini ablate" in capsys.readouterr().err
