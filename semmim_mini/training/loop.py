@@ -34,7 +34,7 @@ from semmim_mini.training.precision import choose_precision
 from semmim_mini.training.records import chance_levels, make_record
 from semmim_mini.training.schedules import Plan, plan_at
 from semmim_mini.training.step import StepOutput
-from semmim_mini.training.stopping import GracefulStop, agreed, how_to_go_on
+from semmim_mini.training.stopping import GracefulStop, agreed, how_to_go_on, losing_workers
 from semmim_mini.training.tensorboard import Curves, require_tensorboard
 
 
@@ -122,6 +122,7 @@ class Training:
         with ExitStack() as stack:
             stack.callback(log.close)
             stack.enter_context(GracefulStop(self))
+            stack.enter_context(losing_workers(config, self.folder))
             waited = time.perf_counter()
             for batch in loader:
                 waiting = time.perf_counter() - waited

@@ -1,12 +1,15 @@
-r"""Stopping between two steps: Ctrl-C and SIGTERM, several processes that must stop together, and how to go on."""
+r"""Stopping: between two steps by Ctrl-C and SIGTERM, several processes together, at once when help is lost; and how to go on."""
 
 import shlex
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from semmim_mini.config import Config
+from semmim_mini.errors import UserError
 from semmim_mini.training import processes
 
 
@@ -40,6 +43,24 @@ def agreed(requested: bool, device: torch.device) -> bool:
     if processes.world() == 1:
         return requested
     return processes.total(torch.tensor(float(requested), device=device)).item() > 0
+
+
+@contextmanager
+def losing_workers(config: Config, folder: Path) -> Iterator[None]:
+    """While open, the death of a process that prepares batches is told as what it nearly always is. PyTorch raises it anywhere.
+
+    Raises:
+        UserError: a worker was killed; steps since the last checkpoint are computed again after a resume.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that prepares batches was killed, most often because memory ran out ({str(error).splitlines()[0]}); lower "
+            f"data.workers={config.data.workers} or data.batch_size, then go on from the last checkpoint: {how_to_go_on(config, folder)}"
+        ) from error
 
 
 def how_to_go_on(config: Config, folder: Path) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from semmim_mini.config import Config, override
+from semmim_mini.training import checkpoint
 from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.loop import Finished, Training
 
@@ -84,6 +86,12 @@ def start(*command: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *command], env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )
+
+
+def tensors(folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    """Everything of a checkpoint: networks, queues, centres and the optimiser's state."""
+    step = checkpoint.find(folder, which)
+    return {f"{file} {name}": value for file in ("model", "optimizer") for name, value in load_file(step / f"{file}.safetensors").items()}
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -6,8 +6,7 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from small_runs import changed, metrics, settings, start, train
+from small_runs import changed, metrics, settings, start, tensors, train
 
 from semmim_mini.errors import UserError
 from semmim_mini.training import checkpoint
@@ -29,12 +28,6 @@ def save_file(tensors, path):
 checkpoint.save_file = save_file
 Training(from_yaml(Path(sys.argv[1]).read_text()), Path(sys.argv[2])).run()
 """
-
-
-def tensors(folder, which: str = "last") -> dict[str, torch.Tensor]:
-    """Everything of the last checkpoint: networks, queues, centres and the optimiser's state."""
-    step = checkpoint.find(folder, which)
-    return {f"{file} {name}": value for file in ("model", "optimizer") for name, value in load_file(step / f"{file}.safetensors").items()}
 
 
 def require_equal(one, other) -> None:
