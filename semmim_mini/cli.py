@@ -4,6 +4,7 @@ Commands import what they need when they run, so that `--help` answers at once.
 """
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"semmim-mini: {_no_room(error)}", file=sys.stderr)
+        return 2
+
+
+# What a disk says that takes no more, whatever was to be written: full, over quota, read-only, a file larger than allowed.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def _no_room(error: OSError) -> str:
+    where = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
+    return f"{where}: {error.strerror}; free space or choose another folder. What was saved before is whole"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -340,8 +355,12 @@ def _configuration(arguments):
 def _settings_of(start: Path):
     """The configuration of the run that another one begins with."""
     from semmim_mini.training import checkpoint
+    from semmim_mini.training.fitting import require_fitting
 
-    return checkpoint.read_config(checkpoint.find(start))
+    found = checkpoint.find(start)
+    config = checkpoint.read_config(found)
+    require_fitting(config, found)
+    return config
 
 
 def _ablate(arguments) -> int:

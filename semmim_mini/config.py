@@ -19,15 +19,17 @@ Defaults are those of the `tiny` preset; what the paper's scale uses stands in t
 
 import contextlib
 import dataclasses
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_origin
 
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import LARGEST, named, read_yaml, shown
 
 
 def _require(ok: bool, name: str, value: Any, valid: str) -> None:
     if not ok:
-        raise UserError(f"{name}={value!r} is impossible: {valid}")
+        raise UserError(f"{name}={shown(value)} is impossible: {valid}")
 
 
 def _at_least_one(group: str, node: Any, *names: str) -> None:
@@ -311,35 +313,33 @@ def to_dict(config: Config) -> dict:
 def from_dict(values: dict, kind: type = Config, path: str = "") -> Any:
     """The tree from nested plain values; unknown keys and wrong types fail with their dotted name."""
     if not isinstance(values, dict):
-        raise UserError(f"{path or 'the configuration'} holds {values!r}; it needs a mapping of names to values")
+        raise UserError(f"{path or 'the configuration'} holds {shown(values)}; it needs a mapping of names to values")
     known = {f.name: f for f in fields(kind)}
     for key in values:
         if key not in known:
-            raise UserError(f"{_join(path, key)} is no setting; {_suggest(str(key), list(known))}")
+            raise UserError(f"{_join(path, named(key))} is no setting; {_suggest(named(key), list(known))}")
     return kind(**{key: _convert(value, known[key].type, _join(path, key)) for key, value in values.items()})
 
 
 def override(config: Config, settings: list[str]) -> Config:
     """Apply `name.of.field=value` settings, in order. Values are read as YAML, so `false`, `0.3` and `[0.1, 0.5]` mean what they say."""
-    import yaml
-
     values = to_dict(config)
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise UserError(f"--set {setting!r} has no '='; write it as losses.mim.weight=0.5")
+            raise UserError(f"--set {shown(setting)} has no '='; write it as losses.mim.weight=0.5")
         *parents, leaf = name.strip().split(".")
         node = values
         for i, parent in enumerate(parents):
             if not isinstance(node.get(parent), dict):
-                raise UserError(f"{'.'.join(parents[: i + 1])} is no group of settings; {_suggest(parent, list(node))}")
+                raise UserError(f"{named('.'.join(parents[: i + 1]))} is no group of settings; {_suggest(parent, list(node))}")
             node = node[parent]
         if leaf not in node:
-            raise UserError(f"{name} is no setting; {_suggest(leaf, list(node))}")
+            raise UserError(f"{named(name)} is no setting; {_suggest(leaf, list(node))}")
         try:
-            node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"the value of --set {setting!r} is not readable: {error}; quote text with special characters") from None
+            node[leaf] = read_yaml(text)
+        except ValueError as error:
+            raise UserError(f"the value of --set {shown(setting)} is not readable: {error}; quote text with special characters") from None
     return from_dict(values)
 
 
@@ -350,13 +350,10 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(text: str) -> Config:
-    import yaml
-
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"the configuration is not valid YAML: {error}") from None
-    return from_dict(values)
+        return from_dict(read_yaml(text))
+    except ValueError as error:
+        raise UserError(f"the configuration is not valid YAML: {error}; mend it, or take the config.yaml of a run") from None
 
 
 def differences(one: Config, other: Config) -> list[str]:
@@ -398,13 +395,15 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
         if not isinstance(value, (list, tuple)):
             value = [value] * len(inner)  # masking.ratio=0.3 means (0.3, 0.3)
         if len(value) != len(inner):
-            raise UserError(f"{path}={value!r} needs {len(inner)} values")
+            raise UserError(f"{path}={shown(value)} needs {len(inner)} values")
         return tuple(_convert(v, k, path) for v, k in zip(value, inner, strict=True))
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         with contextlib.suppress(ValueError):
             value = float(value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= LARGEST:
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"{path}={value!r} is of type {type(value).__name__}; it needs {kind.__name__}")
+        raise UserError(f"{path}={shown(value)} is of type {type(value).__name__}; it needs {kind.__name__}")
+    if (kind is float and not math.isfinite(value)) or (kind is int and abs(value) > LARGEST):
+        raise UserError(f"{path}={shown(value)} is impossible: it needs a number that is finite and has at most 18 digits")
     return value

@@ -107,7 +107,9 @@ class Pretrained(ModelHubMixin):
         except UserError:
             raise
         except Exception as error:  # what the hub and its network raise changes with their versions
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+            if Path(where).is_dir():
+                raise UserError(f"the model in {where} cannot be read: {reason}; get it again") from error
             raise UserError(f"{where} is no folder here, and cannot be had from the Hugging Face hub: {reason}; check the name") from error
 
     @classmethod
@@ -130,7 +132,7 @@ class Pretrained(ModelHubMixin):
             if saved == __version__:
                 raise
             raise UserError(
-                f"{found} was saved by semmim-mini {saved}, and this is {__version__}: {error}; install that version"
+                f"{found} was saved by semmim-mini {saved!s:.40}, and this is {__version__}: {error}; install that version"
             ) from error
         beside = found.parent.parent if found.parent.name == "checkpoints" else found
         answers = beside / "answers.json"
@@ -184,14 +186,14 @@ def figure_table(report: dict) -> str:
     rows = []
     for title, path, reference, beside in FIGURES:
         value, other = _look_up(report, path), _look_up(report, beside)
-        if value is not None and other is not None:
+        if all(type(number) in (int, float) and abs(number) < 1e15 for number in (value, other)):
             rows.append(f"| {title} | {value:.4g} | {reference} {other:.4g} |")
     if not rows:
         return "None were given."
     data = report.get("pairs") or report.get("data") or "held-out data"
-    sizes = report.get("retrieval", {})
-    size = f", {sizes['n_images']:,} images and {sizes['n_texts']:,} captions" if "n_images" in sizes else ""
-    return "\n".join([f"On {data}{size}.", "", "| figure | value | beside |", "|---|---|---|", *rows])
+    images, texts = (_look_up(report, f"retrieval.{name}") for name in ("n_images", "n_texts"))
+    size = f", {images:,} images and {texts:,} captions" if all(type(n) is int and 0 <= n < 1e15 for n in (images, texts)) else ""
+    return "\n".join([f"On {data!s:.200}{size}.", "", "| figure | value | beside |", "|---|---|---|", *rows])
 
 
 def _look_up(report: dict, path: str):
@@ -202,6 +204,7 @@ def _look_up(report: dict, path: str):
 
 def _read_json(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None

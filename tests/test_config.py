@@ -104,6 +104,17 @@ def test_settings_mean_what_they_say(setting, value):
     assert len(differences(BASE, config)) == 1
 
 
+LAUGHS = ["&a [x, x]"] + [f"&{chr(c + 1)} [*{chr(c)}, *{chr(c)}]" for c in range(97, 121)]  # the last one stands for 2²⁵ words
+
+
+@pytest.mark.parametrize("text", ["run: {seed: VALUE}", "masking: {ratio: VALUE}", "VALUE", "data: {source: VALUE}", "image: VALUE"])
+@pytest.mark.parametrize("value", [f"[{', '.join(LAUGHS)}]", f"'{'x' * 100_000}'", "&a [*a]"])
+def test_no_message_is_longer_than_a_screen(text, value):
+    with pytest.raises(UserError) as caught:
+        from_yaml(text.replace("VALUE", value)) and override(BASE, [f"preset={value}", "x=1"])
+    assert len(str(caught.value)) < 1_000
+
+
 def test_the_last_setting_wins_and_the_original_stays():
     before = Config()
     assert override(before, ["run.seed=1", "run.seed=2"]).run.seed == 2
@@ -134,6 +145,19 @@ def test_differences_name_both_values():
         ("masking.ratio=[0.1, 0.2, 0.3]", "masking.ratio=[0.1, 0.2, 0.3] needs 2 values"),
         ("masking.ratio=[0.1, x]", "masking.ratio='x' is of type str"),
         ("masking.ratio=[0.1", "is not readable"),
+        ("optim.lr=.inf", "optim.lr=inf is impossible: it needs a number that is finite"),
+        ("losses.itc.weight=.nan", "losses.itc.weight=nan is impossible: it needs a number that is finite"),
+        ("optim.lr=" + "9" * 400, "optim.lr=a number of 1329 bits is of type int; it needs float"),
+        ("run.seed=9223372036854775808", "run.seed=a number of 64 bits is impossible: it needs a number that is finite"),
+        ("run.seed=0x" + "f" * 5_000, "run.seed=a number of 20000 bits"),
+        ("run.seed=" + "9" * 5_000, "is not readable: Exceeds the limit"),
+        ("run.seed=2001-99-99", "is not readable: month must be in 1..12"),
+        ("run.seed=2001-01-01", "run.seed=datetime.date(2001, 1, 1) is of type date"),
+        ("run.seed=!!int ''", "is not readable: string index out of range"),
+        ("run.seed=!!bool x", "is not readable"),
+        ("run.seed=!!timestamp x", "is not readable"),
+        ("run.seed=" + "[" * 1_000, "is not readable"),
+        ("preset=!!python/object/apply:os.getcwd []", "is not readable"),
     ],
 )
 def test_a_setting_that_cannot_be_read_is_named(setting, words):

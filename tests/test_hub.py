@@ -103,6 +103,26 @@ def test_a_figure_without_its_reference_is_left_out():
     assert "| captions, CIDEr | 0.5 | captions of other images 0.125 |" in captions
 
 
+@pytest.mark.parametrize("odd", ["x", None, [1], True, float("nan"), 10**400, {"r1": 1}])
+def test_odd_figures_of_a_strangers_report_are_left_out(odd):
+    report = {"pairs": odd, "matching": {"balanced_accuracy": odd, "chance": 0.5}, "retrieval": odd, "mim": REPORT["matching"]}
+    assert figure_table(report) == "None were given."
+    assert "captions" not in figure_table({"matching": REPORT["matching"], "retrieval": {"n_images": odd, "n_texts": 3}})
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff", b"[" * 100_000])
+def test_a_damaged_report_is_none(saved, content):
+    (saved[1] / "report.json").write_bytes(content)
+    assert Pretrained.from_pretrained(saved[1]).report is None
+
+
+@pytest.mark.parametrize(("file", "content"), [("config.json", b"["), ("config.json", b"[1]"), ("answers.json", b"\xff")])
+def test_a_damaged_file_of_a_folder_that_is_there_is_not_looked_for_elsewhere(saved, file, content):
+    (saved[1] / file).write_bytes(content)
+    with pytest.raises(UserError, match=r"the model in .*model cannot be read: "):
+        Pretrained.from_pretrained(saved[1])
+
+
 def test_a_card_that_somebody_wrote_is_kept(saved):
     whole, folder = saved
     (folder / "README.md").write_text("mine")

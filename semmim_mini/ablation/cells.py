@@ -22,6 +22,7 @@ from semmim_mini.evaluation import open_held_out
 from semmim_mini.experiment import load_run, run_experiment
 from semmim_mini.instruments.held_out import held_out_batches
 from semmim_mini.instruments.semantics import feature_semantics
+from semmim_mini.plain_values import shown
 from semmim_mini.plan.measured import random_batch
 from semmim_mini.report import INSTRUMENT_IMAGES, rounded
 from semmim_mini.tasks.grounding import evaluate_grounding
@@ -44,7 +45,15 @@ def folder_of(out: Path, row: Row, seed: int) -> Path:
 def finished(out: Path, row: Row, seed: int) -> dict | None:
     """The figures of a cell that is done, else None."""
     path = folder_of(out, row, seed) / "figures.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it, and the cell is measured anew") from None
+    if not isinstance(found, dict) or not all(type(value) in (int, float) and abs(value) < 1e300 for value in found.values()):
+        raise UserError(f"{path} holds {shown(found)}, not figures by name; remove it, and the cell is measured anew")
+    return found
 
 
 def run_first_phase(out: Path, seed: int, base: Config, steps: int, say=print) -> None:

@@ -86,7 +86,7 @@ class Comparison:
                     self._figures.setdefault((line["row"], line["metric"]), {})[int(line["seed"])] = float(line["value"])
         except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
             raise UserError(
-                f"{path} is no table of semmim-mini ablate ({type(error).__name__}: {error}); run it, or copy the file"
+                f"{path} is no table of semmim-mini ablate ({type(error).__name__}: {error!s:.200}); run it, or copy the file"
             ) from None
 
     @property

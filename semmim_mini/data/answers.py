@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semmim_mini.data.picture_files import whole_letters
 from semmim_mini.data.questions import Questions
 from semmim_mini.errors import UserError
 
@@ -86,6 +87,6 @@ def read_answer_list(path: Path) -> AnswerList:
     answers, majority, blind = content.get("answers"), content.get("majority", {}), content.get("blind", {})
     formed = isinstance(answers, list) and isinstance(majority, dict) and isinstance(blind, dict)
     texts = [*answers, *majority, *majority.values(), *blind, *blind.values()] if formed else [None]
-    if not answers or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not answers or not all(isinstance(text, str) and text.strip() and text == whole_letters(text) for text in texts):
         raise UserError(f"{path} is no answer list; it needs a JSON list of one text or more, such as ['yes', 'no']")
     return AnswerList(tuple(dict.fromkeys(answers)), majority, blind)

@@ -6,6 +6,7 @@ Sources, creators and licences stand in the manifest, one row per picture; `buil
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,6 @@ COLUMNS = (
     *("id", "file", "concept", "names", "plural", "category", "colors"),
     *("source", "version", "origin", "creator", "licence"),
 )
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for damaged files
 MAX_SIDE = 4096  # px; checked from the header, before a hostile file can unfold in memory
 
 
@@ -77,10 +77,13 @@ def _read_manifest(path: Path) -> list[dict[str, str]]:
         raise UserError(f"no manifest at {path}: a folder of cutouts holds {MANIFEST} beside its pictures")
     with path.open(encoding="utf-8", newline="") as handle:
         reader = csv.DictReader(handle)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path} lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-        return list(reader)
+        try:
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(f"{path} lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
+            return list(reader)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{path}, line {reader.line_num}: {error}; it needs to be csv in UTF-8") from None
 
 
 def _read_cutout(folder: Path, line: int, row: dict[str, str]) -> Cutout:
@@ -88,6 +91,8 @@ def _read_cutout(folder: Path, line: int, row: dict[str, str]) -> Cutout:
     for name in ("id", "file", "concept", "names", "plural", "category", "colors"):
         if not row[name]:
             raise UserError(f"{where}: {name} is empty; every cutout needs one")
+    if not re.fullmatch(r"[\w.-]+", row["file"]):  # it becomes a path
+        raise UserError(f"{where}: file {row['file']!r:.80} is no name of a picture beside {MANIFEST}; use letters, digits and - _ .")
     return Cutout(
         id=row["id"],
         concept=row["concept"],
@@ -103,15 +108,17 @@ def _read_picture(path: Path, where: str) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"{where}: file {path.name!r} is missing in {path.parent}; restore it or remove the row")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("WEBP", "PNG")) as image:
             if max(image.size) > MAX_SIDE:
                 size = f"{image.width}×{image.height} px"
                 raise UserError(f"{where}: {path.name} is {size}; at most {MAX_SIDE} px per side are read")
             if image.mode != "RGBA":
                 raise UserError(f"{where}: {path.name} has mode {image.mode}; a cutout needs an alpha channel (RGBA)")
             picture = np.array(image)
-    except UNREADABLE as error:
-        reason = f"{path.name} is not a readable picture ({error})"
+    except UserError:
+        raise
+    except Exception as error:  # decoders, fed with any bytes, raise nearly everything
+        reason = f"{path.name} is not a readable picture ({error or type(error).__name__})"
         raise UserError(f"{where}: {reason}; restore it or remove the row") from error
     picture.flags.writeable = False
     return picture

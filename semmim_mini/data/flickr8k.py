@@ -9,7 +9,7 @@ import csv
 import re
 from pathlib import Path
 
-from semmim_mini.data.picture_files import MAX_PIXELS, BadPictures, Folders, Photo, PhotoPairs, clean_captions
+from semmim_mini.data.picture_files import MAX_PIXELS, BadPictures, Folders, Photo, PhotoPairs, at_home, clean_captions
 from semmim_mini.errors import UserError
 
 IMAGE_FOLDERS = ("Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
@@ -39,7 +39,7 @@ class Flickr8kPairs(PhotoPairs):
         decode_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
-        photos = flickr8k_photos(Path(folder).expanduser(), split)
+        photos = flickr8k_photos(at_home(folder), split)
         super().__init__(f"flickr8k/{'val' if split == 'dev' else split}", photos, BadPictures(max_bad_share), decode_size, max_pixels)
 
 
@@ -57,7 +57,7 @@ def flickr8k_photos(folder: Path, split: str) -> list[Photo]:
     if not names:
         raise UserError(f"{list_file} names no picture; it needs one file name per line")
     if not any(name in captions for name in names):
-        raise UserError(f"{list_file} names no picture of {captions_file}; its first is {names[0]!r}: take both from one source")
+        raise UserError(f"{list_file} names no picture of {captions_file}; its first is {names[0]!r:.80}: take both from one source")
     folders = Folders()
     return [Photo(name, folders.find(images, name), clean_captions(captions.get(name, ()))) for name in names]
 
@@ -76,7 +76,7 @@ def _csv_lines(path: Path):
         for number, row in enumerate(rows):
             if number == 0:
                 if [cell.strip().lower() for cell in row] != ["image", "caption"]:
-                    raise UserError(f"{path}, line 1: the header is {','.join(row)!r}; it must be image,caption")
+                    raise UserError(f"{path}, line 1: the header is {','.join(row)!r:.80}; it must be image,caption")
                 continue
             if not row:
                 continue

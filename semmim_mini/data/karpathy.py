@@ -10,7 +10,7 @@ r"""COCO, Flickr30k and Flickr8k through the split files of Karpathy and Fei-Fei
 import json
 from pathlib import Path
 
-from semmim_mini.data.picture_files import MAX_PIXELS, BadPictures, Folders, Photo, PhotoPairs, clean_captions
+from semmim_mini.data.picture_files import MAX_PIXELS, BadPictures, Folders, Photo, PhotoPairs, at_home, clean_captions
 from semmim_mini.errors import UserError
 
 SPLITS = {"train": ("train", "restval"), "val": ("val",), "dev": ("val",), "test": ("test",)}
@@ -38,7 +38,7 @@ class KarpathyPairs(PhotoPairs):
         decode_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
-        json_file, images_dir = Path(json_file).expanduser(), Path(images_dir).expanduser()
+        json_file, images_dir = at_home(json_file), at_home(images_dir)
         if split not in SPLITS:
             raise UserError(f"a Karpathy file has no split {split!r}; choose one of {', '.join(SPLITS)}")
         if not images_dir.is_dir():

@@ -27,6 +27,8 @@ from semmim_mini.data.pairs import Pair
 from semmim_mini.errors import UserError
 
 MAX_PIXELS = 50_000_000  # width × height; a photo of a good camera has 24 to 45 million
+# What photos come in. Pillow knows forty more, of which some start other programs (EPS) and few are ever tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ def open_rgb(
         slack: how much longer than `decode_size` the shorter side may stay; 1 for none.
     """
     try:
-        with Image.open(source) as picture:
+        with Image.open(source, formats=FORMATS) as picture:
             _refuse_bombs(name, picture.width * picture.height, max_pixels)
             if decode_size:
                 picture.draft(None, (decode_size, decode_size))  # JPEG only; never below that size
@@ -122,9 +124,30 @@ def picture_id(text: str) -> int:
     return int.from_bytes(digest, "big") >> 11
 
 
+def at_home(path: str | Path) -> Path:
+    """A path in which ~ may stand for a home.
+
+    Raises:
+        UserError: the home of somebody whom this machine does not know; a path that the system does not take.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except RuntimeError:
+        raise UserError(f"the path {str(path)!r:.200} begins with a home that is not known here; write it out") from None
+    except OSError as error:
+        raise UserError(f"the path {str(path)!r:.200} cannot be used: {error.strerror}; correct it") from None
+    return found
+
+
+def whole_letters(text: str) -> str:
+    """A text without half characters (lone surrogates of JSON), which no tokenizer takes and no file."""
+    return text.encode("utf-8", "ignore").decode()
+
+
 def clean_captions(captions: Iterable[str]) -> tuple[str, ...]:
-    """Captions with single spaces, without half characters (lone surrogates of JSON); empty ones are dropped."""
-    cleaned = (" ".join(c.encode("utf-8", "ignore").decode().split()) for c in captions)
+    """Captions with single spaces, without half characters; empty ones are dropped."""
+    cleaned = (" ".join(whole_letters(c).split()) for c in captions)
     return tuple(c for c in cleaned if c)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 
 FORMAT = 1
 BLOCK = 512  # of tar
@@ -68,7 +69,9 @@ def read_index(folder: Path) -> dict[str, Split]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); run the same semmim-mini prepare again") from None
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {shown(str(error))}); run the same semmim-mini prepare again"
+        ) from None
 
 
 def _split(name: str, value: dict) -> Split:
@@ -76,10 +79,10 @@ def _split(name: str, value: dict) -> Split:
     for shard in shards:
         types = all(type(getattr(shard, field.name)) is field.type for field in fields(Shard))
         # The name is the one thing that becomes a path: it must not lead out of the folder.
-        if not types or not re.fullmatch(re.escape(name) + r"-\d{6,}\.tar", shard.file) or shard.samples < 1:
-            raise ValueError(f"impossible shard {shard}")
+        if not types or not re.fullmatch(re.escape(name) + r"-\d{6,}\.tar", shard.file) or not 0 < shard.samples <= shard.bytes < 2**63:
+            raise ValueError(f"impossible shard {shard!s:.200}")
     if not shards or not re.fullmatch(r"\w+", name) or not isinstance(value["collection"], str):
-        raise ValueError(f"impossible split {name!r}")
+        raise ValueError(f"impossible split {name!r:.80}")
     return Split(value["collection"], value["places_sha256"], shards)
 
 
@@ -108,7 +111,7 @@ def open_split(folder: Path, name: str) -> tuple[Split, np.ndarray]:
     try:
         same = sha256(path) == split.places_sha256
         places = map_places(folder, name) if same else None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # NumPy reads the description of the numbers as Python text, and raises whatever that raises
         raise UserError(f"{path} cannot be read ({error}); copy it again, or run the same semmim-mini prepare again") from None
     if places is None or not _fit(places, split):
         raise UserError(f"{path} is not the one that index.json describes; copy both again, or run the same semmim-mini prepare again")
@@ -116,8 +119,19 @@ def open_split(folder: Path, name: str) -> tuple[Split, np.ndarray]:
 
 
 def map_places(folder: Path, name: str) -> np.ndarray:
-    """The places of a split's samples, mapped from their file: shared by processes, read as needed."""
-    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    """The places of a split's samples, mapped from their file: shared by processes, read as needed.
+
+    What the file says of itself is looked at first: NumPy opens archives, too, and maps numbers of no bytes, which ends the process.
+    """
+    path, size = folder / f"{name}.npy", (folder / f"{name}.npy").stat().st_size
+    with open(path, "rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("it is of a later form")
+        shape, _, kind = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    if kind != PLACE or len(shape) != 1 or start + shape[0] * PLACE.itemsize != size:
+        raise ValueError("it holds other numbers than places")
+    return np.memmap(path, PLACE, "r", start, shape)
 
 
 def _fit(places: np.ndarray, split: Split) -> bool:

@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from semmim_mini.data.pairs import Pair
-from semmim_mini.data.picture_files import MAX_PIXELS, BadPictures, Replacing, UnreadablePicture, as_tensor, open_rgb
+from semmim_mini.data.picture_files import (
+    MAX_PIXELS,
+    BadPictures,
+    Replacing,
+    UnreadablePicture,
+    as_tensor,
+    at_home,
+    open_rgb,
+    whole_letters,
+)
 from semmim_mini.data.shard_index import map_places, open_split, text_offset
 
 HELD_OPEN = 128  # files that a process keeps open: more than a window of the order reads (16 of each source of a mixture)
@@ -52,7 +61,7 @@ class ShardPairs(Replacing):
         max_pixels: int = MAX_PIXELS,
     ):
         super().__init__()
-        self.folder, self.split = Path(folder).expanduser(), split
+        self.folder, self.split = at_home(folder), split
         index, self.places = open_split(self.folder, split)
         self.name, self.bad = f"{index.collection}/{split}", BadPictures(max_bad_share)
         self.decode_size, self.max_pixels = decode_size, max_pixels
@@ -113,7 +122,8 @@ def _meaning(text: bytes) -> tuple[tuple[str, ...], int, str]:
         captions, image_id, name = (found[key] for key in ("captions", "image_id", "name"))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnreadablePicture(f"its captions are damaged: {error!r:.80}") from error
-    if not (captions and all(isinstance(c, str) for c in captions) and type(image_id) is int and isinstance(name, str)):
+    texts = [*captions, name] if isinstance(captions, list) and captions else [None]
+    if not all(isinstance(text, str) and text == whole_letters(text) for text in texts) or type(image_id) is not int or image_id >> 63:
         raise UnreadablePicture("its captions are not what prepare writes")
     return tuple(captions), image_id, name
 

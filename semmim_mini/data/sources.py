@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from pathlib import Path
 
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.errors import UserError
@@ -63,8 +62,9 @@ def open_pairs(
 
 def _has_split(spec: str, split: str) -> bool:
     """Whether a source has a split at all. Only shards may lack one: the collections of training pictures have no other."""
+    from semmim_mini.data.picture_files import at_home
     from semmim_mini.data.shard_index import read_index
 
     kind, _, folder = spec.partition(":")
-    splits = read_index(Path(folder).expanduser()) if kind == "shards" else {}
+    splits = read_index(at_home(folder)) if kind == "shards" else {}
     return not splits or split in splits  # a folder without any shards is the opening's to refuse

@@ -92,9 +92,12 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """
     name = str(name_or_folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # what transformers and the hub raise changes with their versions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # Asked for nothing, a folder with code of its own would have transformers ask on the terminal whether to run it.
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # what transformers and the hub raise changes; what tokenizers' Rust code panics with is no Exception
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
         raise UserError(
             f"data.tokenizer={name!r} cannot be loaded ({reason}); give 'train', a folder with tokenizer.json, or the "
             "name of a BERT on the Hugging Face hub while there is a network connection"

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semmim_mini.data.pairs import Pair
-from semmim_mini.data.picture_files import BadPictures, Folders, Photo, PhotoPairs
+from semmim_mini.data.picture_files import BadPictures, Folders, Photo, PhotoPairs, at_home, whole_letters
 from semmim_mini.data.questions import Asked, VisualQuestion
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 
 SUBSETS = {"train": "train2014", "val": "val2014", "dev": "val2014", "test": "test2015", "test-dev": "test-dev2015"}
 SECRET = ("test", "test-dev")
@@ -36,7 +37,7 @@ def open_vqa(rest: str, split: str, max_bad_share: float = 0.01, decode_size: in
         raise UserError(f"data.source='vqa:{rest}' is incomplete; write it as vqa:QUESTIONS.json:ANNOTATIONS.json:IMAGES_DIR")
     if split not in SUBSETS:
         raise UserError(f"VQA v2 has no split {split!r}; choose one of {', '.join(SUBSETS)}")
-    files = [Path(part).expanduser() for part in parts.group(1, 2)]
+    files = [at_home(part) for part in parts.group(1, 2)]
     for file in files:
         if not SUBSET.search(file.name):
             raise UserError(f"the name {file.name} says no split; keep the official names, such as v2_mscoco_train2014_annotations.json")
@@ -66,7 +67,7 @@ class VqaQuestions:
         max_bad_share: float = 0.01,
         decode_size: int | None = None,
     ):
-        questions_file, images_dir = Path(questions_file), Path(images_dir).expanduser()
+        questions_file, images_dir = Path(questions_file), at_home(images_dir)
         subset, questions = read_questions(questions_file, annotations_file and Path(annotations_file))
         if not images_dir.is_dir():
             raise UserError(f"the picture folder {images_dir} does not exist; correct data.source=vqa:…:…:IMAGES_DIR")
@@ -128,11 +129,17 @@ def read_questions(questions_file: Path, annotations_file: Path | None) -> tuple
     for entry in content["questions"]:
         number, note = entry["question_id"], {}
         if annotations_file and (note := given.get(number)) is None:
-            raise UserError(f"{annotations_file} has no annotation for question {number} of {questions_file}; take both of one split")
-        answers = tuple(Counter(answer["answer"] for answer in note.get("answers", ())).most_common())
-        kind = note.get("answer_type", "not annotated")
-        text = " ".join(entry["question"].split())
-        questions.append(VisualQuestion(text, answers, kind, number, entry["image_id"], note.get("question_type", "")))
+            raise UserError(
+                f"{annotations_file} has no annotation for question {shown(number)} of {questions_file}; take both of one split"
+            )
+        if entry["image_id"] >> 63:
+            raise UserError(
+                f"{questions_file}: question {shown(number)} has image_id {shown(entry['image_id'])}, none of COCO's; get it again"
+            )
+        answers = tuple(Counter(whole_letters(answer["answer"]) for answer in note.get("answers", ())).most_common())
+        kind, begins = (whole_letters(note.get(key, other)) for key, other in (("answer_type", "not annotated"), ("question_type", "")))
+        text = " ".join(whole_letters(entry["question"]).split())
+        questions.append(VisualQuestion(text, answers, kind, number, entry["image_id"], begins))
     return subset.replace("-dev", ""), questions
 
 

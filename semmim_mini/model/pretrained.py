@@ -5,8 +5,7 @@ layers go into the text encoder [F: ALBEF] and, where it has more, the following
 cross-attention has no counterpart and starts fresh.
 """
 
-from safetensors import SafetensorError
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from semmim_mini.errors import UserError
 from semmim_mini.model.semmim import SemMIM
@@ -18,14 +17,17 @@ def load_pretrained_text(model: SemMIM, name: str) -> None:
     Raises:
         UserError: nothing loadable under that name, another architecture, another width or vocabulary.
     """
-    try:
-        source = AutoModel.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"text.pretrained={name!r} cannot be loaded: {str(error).splitlines()[0]}; give a BERT by hub name or local folder"
-        ) from error
     target = model.student.text.bert
-    _require_fitting(source, target, name)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _require_fitting(config, target, name)  # before memory is taken for it
+        # Nothing is unpickled, and no code of the model's is run: other weights than safetensors are refused.
+        source = AutoModel.from_pretrained(name, config=config, trust_remote_code=False, use_safetensors=True)
+    except UserError:
+        raise
+    except Exception as error:  # what transformers and the hub raise changes with their versions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        raise UserError(f"text.pretrained={name!r} cannot be loaded: {reason}; give a BERT by hub name or local folder") from error
     layers, own = source.encoder.layer, len(target.encoder.layer)
     target.embeddings.load_state_dict(_trimmed(source.embeddings.state_dict(), target.embeddings.state_dict()))
     for theirs, ours in zip(layers[:own], target.encoder.layer, strict=True):
@@ -37,18 +39,18 @@ def load_pretrained_text(model: SemMIM, name: str) -> None:
 
 def _require_fitting(source, target, name: str) -> None:
     for field in ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size"):
-        theirs, ours = getattr(source.config, field, None), getattr(target.config, field)
+        theirs, ours = getattr(source, field, None), getattr(target.config, field)
         if theirs != ours:
             raise UserError(f"text.pretrained={name!r} has {field}={theirs}, this configuration {ours}; set the text.* fields to match")
-    if source.config.model_type != "bert":
-        raise UserError(f"text.pretrained={name!r} is a {source.config.model_type}; a model of BERT's architecture is needed")
-    theirs, ours = source.config.max_position_embeddings, target.config.max_position_embeddings
+    if source.model_type != "bert":
+        raise UserError(f"text.pretrained={name!r} is a {source.model_type}; a model of BERT's architecture is needed")
+    theirs, ours = source.max_position_embeddings, target.config.max_position_embeddings
     if theirs < ours:
         raise UserError(
             f"text.pretrained={name!r} knows {theirs} positions, fewer than the {ours} used here; choose another or lower data.max_length"
         )
-    if len(source.encoder.layer) < len(target.encoder.layer):
-        raise UserError(f"text.depth={len(target.encoder.layer)} exceeds the {len(source.encoder.layer)} layers of {name!r}")
+    if source.num_hidden_layers < len(target.encoder.layer):
+        raise UserError(f"text.depth={len(target.encoder.layer)} exceeds the {source.num_hidden_layers} layers of {name!r}")
 
 
 def _trimmed(theirs: dict, ours: dict) -> dict:

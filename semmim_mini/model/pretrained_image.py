@@ -18,7 +18,6 @@ first layers are taken and its last norm. `text_map` and a missing mask token ha
 """
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModel
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -56,13 +55,15 @@ def load_pretrained_image(model: SemMIM, name: str) -> None:
         UserError: nothing loadable under that name, another architecture, or settings of image.* that do not fit it.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         _require_fitting(getattr(config, "vision_config", config), config.model_type, model.config.image, name)
-        source = (CLIPVisionModel if config.model_type.startswith("clip") else AutoModel).from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"image.pretrained={name!r} cannot be loaded: {str(error).splitlines()[0]}; give a ViT by hub name or local folder"
-        ) from error
+        kind = CLIPVisionModel if config.model_type.startswith("clip") else AutoModel
+        source = kind.from_pretrained(name, trust_remote_code=False, use_safetensors=True)  # nothing is unpickled
+    except UserError:
+        raise
+    except Exception as error:  # what transformers and the hub raise changes with their versions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        raise UserError(f"image.pretrained={name!r} cannot be loaded: {reason}; give a ViT by hub name or local folder") from error
     mean, deviation = _pixel_statistics(name, config.model_type)
     ours = translate(source.state_dict(), model.config.image.depth, model.student.image.side, mean, deviation)
     missing = model.student.image.load_state_dict(ours, strict=False)
@@ -96,7 +97,7 @@ def _require_fitting(theirs, kind: str, ours: ImageConfig, name: str) -> None:
 def _pixel_statistics(name: str, kind: str) -> tuple[Tensor, Tensor]:
     """Mean and deviation, per channel, of the pixels in [0, 1] that the source was trained on: its own, or its family's."""
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
         found = processor.image_mean, processor.image_std
     except (OSError, ValueError):  # a folder with weights only
         found = STATISTICS[kind]

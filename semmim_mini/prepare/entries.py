@@ -88,7 +88,7 @@ def require_folder(folder: Path, what: str) -> Path:
 
 def coco_identity(file_name: str) -> str:
     """Of COCO_val2014_000000391895.jpg and of 000000391895.jpg, which are one picture."""
-    number = re.search(r"(\d+)\.\w+$", file_name)
+    number = re.search(r"(?<!\d)(\d{1,18})\.\w+$", file_name)
     return f"coco/{int(number[1])}" if number else f"coco/{file_name}"
 
 

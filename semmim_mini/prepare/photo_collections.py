@@ -19,6 +19,7 @@ from semmim_mini.data.flickr8k import flickr8k_photos
 from semmim_mini.data.karpathy import SPLITS, read_entries
 from semmim_mini.data.picture_files import Photo, clean_captions
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 from semmim_mini.prepare.entries import Bytes, Entry, Finder, coco_identity, flickr_identity, inside
 from semmim_mini.prepare.json_files import read_json, require_list
 
@@ -67,7 +68,7 @@ def _coco_entries(file: Path, finder: Finder) -> list[Entry]:
         captions.setdefault(note["image_id"], []).append(note["caption"])
     unknown = captions.keys() - {picture["id"] for picture in pictures}
     if unknown:
-        raise UserError(f"{file}: annotations name image_id {min(unknown)}, which images does not list; fetch the file again")
+        raise UserError(f"{file}: annotations name image_id {shown(min(unknown))}, which images does not list; fetch the file again")
     return [
         Entry((coco_identity(name),), name, finder.find(name), clean_captions(captions.get(picture["id"], ())))
         for picture in pictures

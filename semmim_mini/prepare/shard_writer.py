@@ -20,8 +20,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from semmim_mini.data.picture_files import UnreadablePicture, clean_captions, open_rgb
-from semmim_mini.data.shard_index import Shard, sha256, text_offset
+from semmim_mini.data.shard_index import PLACE, Shard, sha256, text_offset
 from semmim_mini.errors import UserError
 from semmim_mini.prepare.entries import Bytes, Entry
 from semmim_mini.prepare.tar_files import members
@@ -112,9 +114,14 @@ def write_shard(task: Task) -> Receipt:
 def read_receipt(path: Path) -> Receipt | None:
     """A shard's receipt, if there is one that can be read."""
     try:
-        return Receipt(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        receipt = Receipt(**json.loads(path.read_bytes()))
+        np.array([tuple(place) for place in receipt.places], PLACE)
+        counts = (receipt.bytes, receipt.samples, receipt.captions, *receipt.left_out.values())
+        names = [name for listed in receipt.examples.values() for name in listed]
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    formed = all(type(count) is int and count >= 0 for count in counts) and all(isinstance(name, str) for name in names)
+    return receipt if formed and receipt.samples == len(receipt.places) and isinstance(receipt.sha256, str) else None
 
 
 def _holds(receipt: Receipt, tar: Path) -> bool:

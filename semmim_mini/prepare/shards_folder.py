@@ -5,6 +5,7 @@ SHARDS/index.json, train.npy when all shards are there: what data.source=shards:
 SHARDS/report.json           what was written, what was left out, and why
 """
 
+import itertools
 import json
 import re
 from dataclasses import asdict
@@ -14,6 +15,7 @@ import numpy as np
 
 from semmim_mini.data.shard_index import FORMAT, Shard, Split, read_index, sha256
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import named
 from semmim_mini.training.checkpoint import write_text
 
 
@@ -35,12 +37,12 @@ def claim(out: Path, split: str, made_like: dict) -> None:
         write_text(path, json.dumps(made_like) + "\n")
         for leftover in out.glob(f".{split}*.tmp"):
             leftover.unlink(missing_ok=True)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"--out {out} cannot be used: {error}; choose another folder") from None
 
 
 def _words(values: dict) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+    return ", ".join(f"{named(key)} {named(value)}" for key, value in itertools.islice(values.items(), 10))
 
 
 def write_split(out: Path, name: str, collection: str, shards: list[Shard], places: np.ndarray) -> None:
@@ -66,5 +68,8 @@ def remove_beyond(out: Path, split: str, count: int) -> None:
 def write_report(out: Path, split: str, report: dict) -> None:
     """Put the report of a split beside those of the others."""
     path = out / "report.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_text(path, json.dumps(before | {split: report}, indent=2) + "\n")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # none yet, or damaged: the shards are made, and no reason to lose this report
+        before = {}
+    write_text(path, json.dumps((before if isinstance(before, dict) else {}) | {split: report}, indent=2) + "\n")

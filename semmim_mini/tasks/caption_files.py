@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from semmim_mini.data.picture_files import whole_letters
 from semmim_mini.errors import UserError
 from semmim_mini.training.checkpoint import write_text
 
@@ -64,7 +65,7 @@ def _load(path: str | Path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the path") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); fetch or write it anew") from error
 
 
@@ -72,4 +73,4 @@ def _pair(entry, where: str) -> tuple[int, str]:
     image, caption = (entry.get("image_id"), entry.get("caption")) if isinstance(entry, dict) else (None, None)
     if type(image) is not int or not isinstance(caption, str):
         raise UserError(f'{where} is {str(entry)[:80]!r}; it needs {{"image_id": number, "caption": text}}')
-    return image, caption
+    return image, whole_letters(caption)

@@ -13,6 +13,7 @@ There is no random state to save: every random number of step t comes from gener
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from torch import nn
 
 from semmim_mini.config import Config, differences, from_yaml, to_yaml
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import LARGEST, shown
 from semmim_mini.training import processes
+from semmim_mini.training.fitting import read_head
 
 # Settings that do not change what is computed (`run.compile` and `run.parallel` change last digits): a run may be resumed with others.
 FREE_ON_RESUME = (
@@ -62,8 +65,9 @@ def save(folder: Path, weights: dict, averages: dict, tokenizer, config: Config,
         home.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        save_file(weights, str(temporary / "model.safetensors"))
-        save_file(averages, str(temporary / "optimizer.safetensors"))
+        for tensors, file in ((weights, "model.safetensors"), (averages, "optimizer.safetensors")):
+            save_file(tensors, str(temporary / file))
+            _to_disk(temporary / file)
         write_text(temporary / "state.json", json.dumps(state))
         write_text(temporary / "config.yaml", to_yaml(config))
         tokenizer.save_pretrained(str(temporary / "tokenizer"))
@@ -82,13 +86,21 @@ def save(folder: Path, weights: dict, averages: dict, tokenizer, config: Config,
     return home / name
 
 
+def _to_disk(path: Path) -> None:
+    """Wait until a file is where a power failure cannot reach it: the pointer that names it must not be there first."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def read_pointer(folder: Path, which: str) -> str | None:
     """The name that `last` or `best` points to, if its folder exists."""
     try:
-        name = (folder / "checkpoints" / which).read_text(encoding="utf-8").strip()
-    except OSError:
+        with open(folder / "checkpoints" / which, encoding="utf-8") as file:
+            name = file.read(100).strip()
+    except (OSError, ValueError):  # ValueError: not UTF-8
         return None
-    return name if name and (folder / "checkpoints" / name).is_dir() else None
+    # The name becomes a path: it must not lead out of the folder.
+    return name if re.fullmatch(r"step-[0-9]{6,20}", name) and (folder / "checkpoints" / name).is_dir() else None
 
 
 def find(folder: Path, which: str = "last") -> Path:
@@ -103,18 +115,26 @@ def find(folder: Path, which: str = "last") -> Path:
 
 
 def read_config(checkpoint: Path) -> Config:
+    path = checkpoint / "config.yaml"
     try:
-        return from_yaml((checkpoint / "config.yaml").read_text(encoding="utf-8"))
+        return from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{checkpoint / 'config.yaml'} is not readable: {error}; the checkpoint is incomplete") from error
+        raise UserError(f"{path} is not readable: {error}; the checkpoint is incomplete") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def read_state(checkpoint: Path) -> dict:
+    path = checkpoint / "state.json"
     try:
-        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        return state | {"step": int(state["step"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint / 'state.json'} is not readable: {error}; resume from another checkpoint") from error
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable: {error}; resume from another checkpoint") from error
+    step, score, scaler = (state.get(name) for name in ("step", "best_score", "scaler")) if isinstance(state, dict) else (None,) * 3
+    counted = type(step) is int and 0 <= step <= LARGEST and type(score) in (int, float) and score == score  # NaN is not
+    if not counted or not isinstance(scaler, dict | None):
+        raise UserError(f"{path} holds {shown(state)}, not a step and a best_score; resume from another checkpoint")
+    return state
 
 
 def require_same(stored: Config, wanted: Config) -> None:
@@ -129,12 +149,15 @@ def require_same(stored: Config, wanted: Config) -> None:
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Fill `model` from a checkpoint; nothing is unpickled."""
-    path = checkpoint / "model.safetensors"
+    """Fill `model` from a checkpoint; nothing is unpickled. Floats may be stored shorter than they are here, not as whole numbers."""
+    path, own = checkpoint / "model.safetensors", model.state_dict()
+    for name, stored in read_head(path).items():
+        if name in own and stored.floating != own[name].is_floating_point():
+            raise UserError(f"{path} is damaged: {name} is of another type than {own[name].dtype}; give another checkpoint")
     try:
         load_model(model, str(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit this configuration or is damaged: {error}") from error
+        raise UserError(f"{path} does not fit this configuration or is damaged: {error!s:.500}; give another checkpoint") from error
 
 
 def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -143,7 +166,7 @@ def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(str(path))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged or missing: {error}; give another checkpoint") from error
+        raise UserError(f"{path} is damaged or missing: {error!s:.500}; give another checkpoint") from error
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -175,12 +198,14 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoin
     try:
         tensors = load_file(str(path))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged or missing: {error}; resume from another checkpoint") from error
+        raise UserError(f"{path} is damaged or missing: {error!s:.500}; resume from another checkpoint") from error
     for name, value in tensors.items():
-        parameter_name, key = name.rsplit("|", 1)
-        if parameter_name not in parameters:
-            raise UserError(f"{path} does not fit this configuration: it holds {parameter_name}; resume from another checkpoint")
-        parameter = parameters[parameter_name]
+        parameter_name, _, key = name.rpartition("|")
+        parameter = parameters.get(parameter_name)
+        if parameter is None or value.shape != (() if key == "step" else parameter.shape) or not value.is_floating_point():
+            raise UserError(
+                f"{path} does not fit this configuration: it holds {name:.80} {tuple(value.shape)}; resume from another checkpoint"
+            )
         value = value.to(parameter.device) if key == "step" else processes.spread_like(value, parameter)
         optimizer.state[parameter][key] = value
 

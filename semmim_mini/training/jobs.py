@@ -32,6 +32,7 @@ from semmim_mini.objectives.masked_language import caption_loss
 from semmim_mini.tasks.retrieval import evaluate_retrieval
 from semmim_mini.tasks.vqa import AnswerStep, evaluate_vqa
 from semmim_mini.training import checkpoint
+from semmim_mini.training.fitting import require_fitting
 from semmim_mini.training.schedules import plan_at
 from semmim_mini.training.startup import first_weights, make_tokenizer, prepare_step
 from semmim_mini.training.step import SemMIMStep
@@ -60,6 +61,8 @@ class PairsJob:
         self.config = config
         self.open_data()
         self.tokenizer = make_tokenizer(config, self.pairs, resumed)
+        if resumed:
+            require_fitting(config, resumed, len(self.tokenizer))
         self.model = SemMIM(config, len(self.tokenizer))
         self.fresh = [] if resumed else first_weights(self.model, config)  # parts that fine-tuning starts at random
         self.step = self.make_step()

@@ -18,7 +18,6 @@ no transformer layer (embeddings, heads, encoding space) forms one last unit tha
 The step is one forward pass for FSDP; whatever else reads weights (validation, k-means, the report) is given a whole copy instead.
 """
 
-import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -104,7 +103,7 @@ class Sharded(Replicated):
     Scalars (ITC's temperature, gates) cannot be split: every process holds them, and their gradients are averaged here.
 
     Raises:
-        UserError: fp16, whose loss scaling would have to look at split and whole gradients at once; a PyTorch before 2.7.
+        UserError: fp16, whose loss scaling would have to look at split and whole gradients at once.
     """
 
     def __init__(self, accelerator: Accelerator, job: PairsJob):
@@ -187,8 +186,6 @@ def shard(step: nn.Module, model: SemMIM) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if "ignored_params" not in inspect.signature(fully_shard).parameters:
-        raise UserError(f"run.parallel=fsdp needs PyTorch 2.7 or newer, and this is {torch.__version__}; use run.parallel=ddp")
     mesh = init_device_mesh(next(model.parameters()).device.type, (processes.world(),))
     scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     for part in (*units(model), step):

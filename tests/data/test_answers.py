@@ -80,6 +80,7 @@ def test_a_plain_list_will_do(tmp_path):
         "{}",
         '["yes", 3]',
         '["yes", " "]',
+        '["yes", "\\ud800"]',
         '{"answers": "yes"}',
         '{"answers": ["yes"], "majority": ["no"]}',
         '{"answers": ["yes"], "blind": {"?": 3}}',

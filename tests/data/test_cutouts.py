@@ -154,6 +154,22 @@ def test_missing_columns_are_named(tmp_path):
         load_cutouts(write_folder(tmp_path, ROW, columns=columns))
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'id,file\n"' + b"x" * 200_000], ids=["other bytes", "an endless field"])
+def test_a_manifest_that_is_no_table_is_named(tmp_path, content):
+    (tmp_path / MANIFEST).write_bytes(content if content[:1] != b"i" else content.replace(b"id,file", ",".join(COLUMNS).encode()))
+    with pytest.raises(UserError, match=r"manifest.csv, line \d: .*; it needs to be csv in UTF-8"):
+        load_cutouts(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "a/b.png", "a\0.png"])
+def test_a_file_elsewhere_is_refused(tmp_path, name):
+    write_folder(tmp_path, ROW)
+    text = (tmp_path / MANIFEST).read_text()
+    (tmp_path / MANIFEST).write_text(text.replace(ROW["file"], name))
+    with pytest.raises(UserError, match=r"row 2: file .* is no name of a picture beside manifest.csv"):
+        load_cutouts(tmp_path)
+
+
 def test_an_empty_field_is_named(tmp_path):
     with pytest.raises(UserError, match="row 2: plural is empty"):
         load_cutouts(write_folder(tmp_path, ROW | {"plural": ""}))

@@ -149,8 +149,12 @@ MISTAKES = {
     "changed places": (lambda f: change(f / "train.npy", 200, b"\xff"), r"train.npy is not the one that index.json describes"),
     "giant header": (lambda f: store_bytes(f, b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b"{" * 200), "train.npy cannot be read"),
     "pickle": (lambda f: store(f, np.array([{}, []], dtype=object)), "train.npy cannot be read"),
+    "an archive": (lambda f: store_bytes(f, b"PK\x03\x04" + bytes(40)), "train.npy cannot be read"),
+    "nothing": (lambda f: store_bytes(f, b""), "train.npy cannot be read"),
     "too few": (lambda f: store(f, open_split(f, "train")[1][:9]), "train.npy is not the one"),
-    "other numbers": (lambda f: store(f, np.zeros(10, np.int64)), "train.npy is not the one"),
+    "other numbers": (lambda f: store(f, np.zeros(10, np.int64)), r"train.npy cannot be read \(it holds other numbers than places"),
+    "numbers of no bytes": (lambda f: store(f, np.zeros(10, "V0")), r"train.npy cannot be read \(it holds other numbers than places"),
+    "two dimensions": (lambda f: store(f, np.zeros((5, 2), open_split(f, "train")[1].dtype)), "it holds other numbers than places"),
     "beyond the shard": (lambda f: store(f, resize(np.array(open_split(f, "train")[1]), "offset", 2**40)), "train.npy is not the one"),
     "too long": (lambda f: store(f, resize(np.array(open_split(f, "train")[1]), "text", 2**32 - 1)), "train.npy is not the one"),
 }
@@ -257,11 +261,14 @@ def test_what_is_no_json_or_no_captions_counts_as_bad(shards):
         (0, b"[]"),
         (1, b'{"captions": [], "image_id": 1, "name": "x"}'),
         (2, b'{"captions": [1], "image_id": 1, "name": ""}'),
+        (3, b'{"captions": ["\\ud800"], "image_id": 1, "name": ""}'),
+        (4, b'{"captions": ["x"], "image_id": 9223372036854775808, "name": ""}'),
+        (5, b'{"captions": {"x": 1}, "image_id": 1, "name": ""}'),
     ):
         begin, size = text_offset(int(places[row]["offset"]), int(places[row]["picture"])), int(places[row]["text"])
-        change(shards / split.shards[0].file, begin, text.ljust(size))
-    pairs = ShardPairs(shards, "train", max_bad_share=0.5)
-    assert pairs.captions(0) == pairs.captions(3) == ("picture 3", "number 3 of things")
+        change(shards / split.shards[row // 4].file, begin, text.ljust(size))
+    pairs = ShardPairs(shards, "train", max_bad_share=0.7)
+    assert pairs.captions(0) == pairs.captions(6) == ("picture 6", "number 6 of things")
 
 
 def test_a_decompression_bomb_in_a_shard_is_refused_by_its_header(made):

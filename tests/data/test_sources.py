@@ -73,3 +73,13 @@ def test_scenes_get_their_size_and_seed(monkeypatch, split, size, expected):
 def test_unknown_sources_list_the_forms(spec):
     with pytest.raises(UserError, match=r"scenes, flickr8k:DIR, karpathy:FILE.json:IMAGES_DIR, shards:DIR, mix:2\*SOURCE\+1\*SOURCE"):
         open_pairs(spec, "train", resolution=64)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("~nobody-of-that-name/x", "a home that is not known here"), ("x" * 5_000, "File name too long")]
+)
+@pytest.mark.parametrize("form", ["flickr8k:{}", "shards:{}", "karpathy:a.json:{}", "mix:1*shards:{}+1*scenes"])
+def test_paths_that_no_system_takes_are_refused(form, path, message):
+    with pytest.raises(UserError, match=message) as caught:
+        open_pairs(form.format(path), "val", resolution=8)
+    assert len(str(caught.value)) < 500

@@ -71,6 +71,27 @@ def test_a_saved_tokenizer_loads_without_a_network(tokenizer, tmp_path):
     save_tokenizer(loaded, tmp_path / "tok")  # over the old one
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"model": {"type": "WordPiece", "vocab": {"a": -1}}}'])
+def test_a_damaged_tokenizer_is_one_clear_error(tokenizer, tmp_path, content):
+    save_tokenizer(tokenizer, tmp_path / "tok")
+    (tmp_path / "tok" / "tokenizer.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"tok' cannot be loaded"):
+        load_tokenizer(tmp_path / "tok")
+
+
+def test_a_panic_of_the_tokenizers_own_code_is_one_clear_error(monkeypatch):
+    """What Rust panics with is no Exception."""
+
+    class PanicException(BaseException): ...
+
+    def panic(*_, **__):
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr("semmim_mini.data.text.AutoTokenizer.from_pretrained", panic)
+    with pytest.raises(UserError, match=r"'x' cannot be loaded \(called `Option::unwrap"):
+        load_tokenizer("x")
+
+
 def test_tokenizers_that_do_not_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "empty").mkdir()

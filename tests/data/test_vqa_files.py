@@ -126,6 +126,8 @@ def test_a_question_without_annotation_is_named(tmp_path):
         ({"question_id": 1, "question": "?"}, r"questions\[0\] has image_id None"),
         ({"question_id": 1, "image_id": 9, "question": ["?"]}, r"questions\[0\] has question \['\?'\]"),
         ("what?", r"questions\[0\] has question_id None"),
+        ({"question_id": 90, "image_id": 2**63, "question": "?"}, r"question 90 has image_id a number of 64 bits, none of COCO's"),
+        ({"question_id": 90, "image_id": -1, "question": "?"}, r"question 90 has image_id -1, none of COCO's"),
     ],
 )
 def test_malformed_questions_are_named(tmp_path, entry, message):
@@ -144,6 +146,14 @@ def test_malformed_questions_are_named(tmp_path, entry, message):
 )
 def test_malformed_annotations_are_named(tmp_path, change, message):
     refused(tmp_path, message, notes=[NOTES[0] | change])
+
+
+def test_half_characters_are_left_out(tmp_path):
+    """As lone surrogates of JSON are, which no tokenizer takes."""
+    question = opened(
+        write(tmp_path, questions=[QUESTIONS[0] | {"question": "what\ud800 bus?"}], notes=[note(90, "re\ud83dd", "red")])
+    ).questions[0]
+    assert question.text == "what bus?" and question.answers == (("red", 2),)
 
 
 def test_empty_files_are_refused(tmp_path):

@@ -335,6 +335,8 @@ def test_any_tsv_is_read_or_refused(tmp_path, text):
 def test_identities_by_hand():
     assert coco_identity("COCO_val2014_000000391895.jpg") == coco_identity("000000391895.jpg") == "coco/391895"
     assert coco_identity("cat.jpg") == "coco/cat.jpg"
+    assert coco_identity(f"{'9' * 5_000}.jpg") == f"coco/{'9' * 5_000}.jpg"  # more digits than Python makes a number of
+    assert coco_identity("9" * 1_000_000)  # at once: not once for every digit it might begin with
     assert flickr_identity("2723/4385058960_b0f291553e.jpg") == flickr_identity("4385058960.jpg") == "flickr/4385058960"
     assert flickr_identity("4385058960_b0f291553e_z.jpg") == "flickr/4385058960"
     assert flickr_identity("000000012.jpg") is None and flickr_identity("4385058960.png") is None

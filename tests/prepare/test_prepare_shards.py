@@ -231,6 +231,30 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(tmp_path, monke
     (out / ".train-000000.tar.99.tmp").write_bytes(b"half a shard")
     run(out, entries)
     assert made == ["train-000001", "train-000002", "train-000003"] and contents(out) == before
+    receipt = json.loads(before["train-000000.json"])
+    changes = [{"places": [["x"]]}, {"places": 3}, {"places": []}, {"left_out": {"missing": "many"}}, {"examples": [1]}, {"samples": -1}]
+    for change in changes:  # a receipt that was tampered with
+        made.clear()
+        (out / "train-000000.json").write_text(json.dumps(receipt | change))
+        run(out, entries)
+        assert made == ["train-000000"] and contents(out) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_damaged_report_of_earlier_splits_does_not_lose_this_one(tmp_path, content):
+    entries, out = many(tmp_path / "pictures", 2), tmp_path / "out"
+    made = run(out, entries)
+    (out / "report.json").write_bytes(content)
+    assert run(out, entries) == made == json.loads((out / "report.json").read_text())
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"[" * 100_000])
+def test_a_damaged_note_of_what_a_split_is_made_of_is_named(tmp_path, content):
+    entries, out = many(tmp_path / "pictures", 2), tmp_path / "out"
+    run(out, entries)
+    (out / "train.shards.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"--out .*out cannot be used"):
+        run(out, entries)
 
 
 def test_pictures_that_were_fetched_meanwhile_are_taken_up(tmp_path):

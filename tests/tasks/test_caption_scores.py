@@ -204,6 +204,7 @@ def test_annotations_in_the_official_form(tmp_path):
     ("text", "message"),
     [
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
         ("{}", "is no results file"),
         ('[{"image_id": "5", "caption": "a"}]', "entry 0 is"),
         ('[{"image_id": 5, "caption": "a"}, {"image_id": 6}]', "entry 1 is"),
@@ -217,6 +218,11 @@ def test_malformed_results_are_named(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read_results(path)
     assert str(path) in str(caught.value)
+
+
+def test_half_characters_are_left_out(tmp_path):
+    (tmp_path / "results.json").write_text('[{"image_id": 5, "caption": "a \\ud83ddog"}]')
+    assert read_results(tmp_path / "results.json") == {5: "a dog"}
 
 
 @pytest.mark.parametrize("text", ["[]", '{"annotations": 3}', '{"annotations": [{"caption": "a"}]}'])

@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from semmim_mini.config import override
 from semmim_mini.errors import UserError
@@ -207,6 +209,25 @@ def test_weights_of_another_configuration_are_refused(run, tmp_path):
         run("image.width=24").load(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", torch.zeros(())),
+        ("temperature|exp_avg", torch.zeros(2)),
+        ("temperature|exp_avg", torch.zeros((), dtype=torch.long)),
+        ("temperature|step", torch.zeros(1)),
+        ("nothing|exp_avg", torch.zeros(())),
+    ],
+)
+def test_averages_of_another_form_are_refused(run, tmp_path, name, value):
+    one = run()
+    one.train(0)
+    folder = one.save(tmp_path, 1)
+    save_file(checkpoint.optimizer_tensors(one.model, one.optimizer) | {name: value}, str(folder / "optimizer.safetensors"))
+    with pytest.raises(UserError, match=rf"optimizer.safetensors does not fit this configuration: it holds {re.escape(name)} "):
+        one.load(folder)
+
+
 def test_an_optimiser_of_another_model_is_refused(run, tmp_path):
     deep = run("image.depth=3")
     deep.train(0)
@@ -216,27 +237,33 @@ def test_an_optimiser_of_another_model_is_refused(run, tmp_path):
         checkpoint.load_optimizer(other.model, other.optimizer, folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"step": null}', '{"step": "many"}'])
+STATES = ["", "{", "[]", "{}", '{"step": null}', '{"step": "many"}', '{"step": 1}', '{"step": 1, "best_score": null}', "[" * 100_000]
+STATES += [f'{{"step": {step}, "best_score": 0.5}}' for step in ("-1", "1.5", "Infinity", "true", "9" * 30, "9" * 5_000)]
+STATES += ['{"step": 1, "best_score": NaN}', '{"step": 1, "best_score": 0.5, "scaler": 3}']
+
+
+@pytest.mark.parametrize("text", STATES)
 def test_a_damaged_state_is_named(run, tmp_path, text):
     folder = run().save(tmp_path, 1)
     (folder / "state.json").write_text(text)
-    with pytest.raises(UserError, match=r"state\.json"):
+    with pytest.raises(UserError, match=r"state\.json") as caught:
         checkpoint.read_state(folder)
+    assert len(str(caught.value)) < 1_000
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"image: [", b"image: 3", b"imagine: {}"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"image: [", b"image: 3", b"imagine: {}", b"run: {seed: 2001-99-99}", b"[" * 1_000])
 def test_a_damaged_configuration_is_a_user_error(run, tmp_path, content):
     folder = run().save(tmp_path, 1)
     (folder / "config.yaml").write_bytes(content)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"step-000001/config\.yaml"):
         checkpoint.read_config(folder)
 
 
-@pytest.mark.parametrize("pointer", [None, "", "step-000009", "\x00"])
+@pytest.mark.parametrize("pointer", [None, "", "step-000009", "\x00", "../step-000001", "/tmp", ".", "x" * 5_000, b"\xff\xfe"])
 def test_a_pointer_to_nothing_is_no_checkpoint(tmp_path, pointer):
     (tmp_path / "checkpoints").mkdir()
     if pointer is not None:
-        (tmp_path / "checkpoints" / "last").write_text(pointer)
+        (tmp_path / "checkpoints" / "last").write_bytes(pointer if isinstance(pointer, bytes) else pointer.encode())
     with pytest.raises(UserError, match="holds no last checkpoint"):
         checkpoint.find(tmp_path)
 

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from semmim_mini.errors import UserError
 from semmim_mini.training.logbook import Logbook, read_metrics
 
 
@@ -40,6 +43,24 @@ def test_a_line_cut_by_a_kill_is_left_out_and_written_over(tmp_path):
     log.step(record(1))
     log.close()
     assert read_metrics(path) == [record(0), record(1)]
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"\xff\xfe", b"3", b"[]", b"{}", b'{"step": "1", "loss": {}}', b"9" * 5_000, b"[" * 100_000, b"", b"\0" * 9]
+)
+def test_a_damaged_line_is_named_unless_it_is_the_last(tmp_path, line):
+    path, good = tmp_path / "metrics.jsonl", json.dumps(record(0)).encode()
+    path.write_bytes(good + b"\n" + line)
+    assert read_metrics(path) == [record(0)]
+    path.write_bytes(good + b"\n" + line + b"\n" + good)
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: .* is no record of a step; remove that line"):
+        read_metrics(path)
+
+
+def test_a_log_that_is_no_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read: Is a directory"):
+        (tmp_path / "metrics.jsonl").mkdir()
+        read_metrics(tmp_path / "metrics.jsonl")
 
 
 def test_without_a_terminal_lines_come_at_intervals(tmp_path, capsys):
