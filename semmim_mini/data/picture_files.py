@@ -25,6 +25,7 @@ from torchvision import tv_tensors
 
 from semmim_mini.data.pairs import Pair
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 
 MAX_PIXELS = 50_000_000  # width × height; a photo of a good camera has 24 to 45 million
 # What photos come in. Pillow knows forty more, of which some start other programs (EPS) and few are ever tested.
@@ -225,10 +226,10 @@ class Replacing:
                 except UnreadablePicture as error:
                     self._note(at, error)
             passed.append(self._label(at))
-        raise UserError(f"{self.name}: not one picture is readable, beginning with {passed[0]!r}; check the folder")
+        raise UserError(f"{self.name}: not one picture is readable, beginning with {shown(passed[0])}; check the folder")
 
     def _note(self, at: int, error: UnreadablePicture) -> None:
-        self.unreadable[at] = f"{self._label(at)!r} (unreadable)"
+        self.unreadable[at] = f"{shown(self._label(at))} (unreadable)"
         log.warning("%s: %s gives way to the next picture (%s)", self.name, self.unreadable[at], error)
         self.bad.check([*self.dropped, *self.unreadable.values()], self.total, self.name)
 
@@ -248,7 +249,7 @@ class PhotoPairs(Replacing):
         self.name, self.bad = name, bad
         self.decode_size, self.max_pixels = decode_size, max_pixels
         self.photos = [p for p in photos if p.path and p.captions]
-        self.dropped = [f"{p.name!r} ({'missing' if p.path is None else 'no caption'})" for p in photos if not (p.path and p.captions)]
+        self.dropped = [f"{shown(p.name)} ({'missing' if p.path is None else 'no caption'})" for p in photos if not (p.path and p.captions)]
         self.total = len(photos)
         if not photos:
             raise UserError(f"{name} has no pictures at all; choose another split or check its list")
@@ -256,8 +257,7 @@ class PhotoPairs(Replacing):
         if not self.photos:
             raise UserError(f"{name}: none of {self.total} pictures can be used: {_examples(self.dropped)}; check the folder")
         if self.dropped:
-            shown = _examples(self.dropped)
-            log.warning("%s: left out %d of %d pictures: %s", name, len(self.dropped), self.total, shown)
+            log.warning("%s: left out %d of %d pictures: %s", name, len(self.dropped), self.total, _examples(self.dropped))
 
     def __len__(self) -> int:
         return len(self.photos)

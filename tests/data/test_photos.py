@@ -17,6 +17,7 @@ from PIL import Image
 
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.photos import Flickr8kPairs, KarpathyPairs, UnreadablePicture, read_picture
+from semmim_mini.data.picture_files import BadPictures, Photo, PhotoPairs
 from semmim_mini.errors import UserError
 
 NAMES = ["1000268201_693b08cb0e.jpg", "1001773457_577c3a7d70.jpg", "1002674143_1b742ab4b8.jpg"]
@@ -369,3 +370,10 @@ def test_the_real_flickr8k():
     assert len(pairs) == 6000 and all(len(pairs.captions(i)) == 5 for i in range(len(pairs)))
     assert not pairs.dropped and len({photo.image_id for photo in pairs.photos}) == 6000
     assert pairs[5999].image.shape[0] == 3
+
+
+def test_names_in_messages_are_cut():
+    photos = [Photo("x" * 5_000, None, ("a thing",))]
+    with pytest.raises(UserError, match=r"1 of 1 pictures cannot be used") as caught:
+        PhotoPairs("things/train", photos, BadPictures(0.5))
+    assert len(str(caught.value)) < 400 and "x" * 30 in str(caught.value)
