@@ -38,10 +38,10 @@ def growth_figure(growth: Mapping[str, Sequence[Mapping]]) -> Drawn:
         "Ratios to the configuration itself; dashed: the ideal, growth in proportion, or none for shards and processes. "
         + "Blue: time. Orange: peak memory. Green: as many processes that never talk to each other.",
     )
-    width = (WIDTH - 2 * MARGIN - 0.45) / COLUMNS - 0.35
+    width = (WIDTH - 2 * MARGIN - 0.45) / COLUMNS - 0.5
     for i, (axis, rows) in enumerate(growth.items()):
         row, column = divmod(i, COLUMNS)
-        _panel(sheet.axes(MARGIN + 0.45 + column * (width + 0.35), 0.3 + row * (PANEL + GAP), width, PANEL), axis, rows)
+        _panel(sheet.axes(MARGIN + 0.45 + column * (width + 0.5), 0.3 + row * (PANEL + GAP), width, PANEL), axis, rows)
     return Drawn(sheet.figure, number)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from semmim_mini.data.picture_files import whole_letters
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 from semmim_mini.training.checkpoint import write_text
 
 
@@ -40,7 +41,7 @@ def read_results(path: str | Path) -> dict[int, str]:
     for place, entry in enumerate(entries):
         image, caption = _pair(entry, f"{path}, entry {place}")
         if image in captions:
-            raise UserError(f"{path} has two captions for image {image}; the format allows one")
+            raise UserError(f"{path} has two captions for image {shown(image)}; the format allows one")
         captions[image] = caption
     return captions
 

@@ -210,6 +210,7 @@ def test_annotations_in_the_official_form(tmp_path):
         ('[{"image_id": 5, "caption": "a"}, {"image_id": 6}]', "entry 1 is"),
         ("[3]", "entry 0 is"),
         ('[{"image_id": 5, "caption": "a"}, {"image_id": 5, "caption": "b"}]', "two captions for image 5"),
+        (f'[{{"image_id": {9**900}, "caption": "a"}}, {{"image_id": {9**900}, "caption": "b"}}]', "two captions for image a number of"),
     ],
 )
 def test_malformed_results_are_named(tmp_path, text, message):
