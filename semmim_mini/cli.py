@@ -355,12 +355,8 @@ def _configuration(arguments):
 def _settings_of(start: Path):
     """The configuration of the run that another one begins with."""
     from semmim_mini.training import checkpoint
-    from semmim_mini.training.fitting import require_fitting
 
-    found = checkpoint.find(start)
-    config = checkpoint.read_config(found)
-    require_fitting(config, found)
-    return config
+    return checkpoint.read_fitting_config(checkpoint.find(start))
 
 
 def _ablate(arguments) -> int:

@@ -14,7 +14,6 @@ from semmim_mini.evaluation import open_held_out
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.report import make_report, run_facts, write_report
 from semmim_mini.training import checkpoint
-from semmim_mini.training.fitting import require_fitting
 from semmim_mini.training.logbook import read_metrics
 from semmim_mini.training.loop import Finished, Training
 
@@ -69,9 +68,7 @@ def load_run(folder: Path, which: str = "last") -> tuple[SemMIM, PreTrainedToken
     """
     found = checkpoint.find(folder, which)
     tokenizer = load_tokenizer(found / "tokenizer")
-    config = checkpoint.read_config(found)
-    require_fitting(config, found, len(tokenizer))
-    model = SemMIM(config, len(tokenizer))
+    model = SemMIM(checkpoint.read_fitting_config(found, len(tokenizer)), len(tokenizer))
     checkpoint.load_weights(model, found)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 

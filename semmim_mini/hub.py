@@ -23,6 +23,7 @@ from semmim_mini.data.text import save_tokenizer
 from semmim_mini.errors import UserError
 from semmim_mini.experiment import load_run
 from semmim_mini.model.semmim import SemMIM
+from semmim_mini.plain_values import first_line
 from semmim_mini.report import rounded
 from semmim_mini.training.checkpoint import find, write_text
 
@@ -107,7 +108,7 @@ class Pretrained(ModelHubMixin):
         except UserError:
             raise
         except Exception as error:  # what the hub and its network raise changes with their versions
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+            reason = first_line(error)
             if Path(where).is_dir():
                 raise UserError(f"the model in {where} cannot be read: {reason}; get it again") from error
             raise UserError(f"{where} is no folder here, and cannot be had from the Hugging Face hub: {reason}; check the name") from error

@@ -45,3 +45,8 @@ def read_yaml(text: str) -> Any:
     # Beside its own errors, PyYAML lets through what int(), float() and dates say about texts tagged as such, and deep nesting.
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ValueError(f"{error!s:.500}" if str(error) else type(error).__name__) from None
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says went wrong, cut to a line for people; its kind, where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

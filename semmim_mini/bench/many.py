@@ -12,23 +12,21 @@ import json
 import os
 import tempfile
 import time
-from datetime import timedelta
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from semmim_mini.bench.meters import wait
+from semmim_mini.bench.meters import median_seconds
 from semmim_mini.bench.parts import Workbench
 from semmim_mini.bench.reading import reading_costs
 from semmim_mini.config import Config, from_dict, to_dict
-from semmim_mini.data.loader import Batch
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.plan.measured import random_batch
 from semmim_mini.prepare.entries import Bytes, Entry
 from semmim_mini.prepare.job import Settings, prepare
+from semmim_mini.training.together import joined, start_together
 
 PICTURES = 512
 SECONDS = 600  # after which processes that wait for each other are ended
@@ -45,13 +43,10 @@ def along_shards(folder: Path, counts: tuple[int, ...] = (1, 8, 64), pictures: i
     for count in counts:
         home = folder / f"in-{count}"
         prepare("scenes", {"train": entries}, home, Settings(size=64, shard_size=-(-pictures // count)))
-        sources[count] = open_pairs(f"shards:{home}", "train", resolution=64)
-    costs = reading_costs({str(count): pairs for count, pairs in sources.items()}, pictures)
-    for lap in range(1, laps):
-        for name, cost in reading_costs({str(count): pairs for count, pairs in sources.items()}, pictures, seed=lap).items():
-            costs[name].core_seconds = min(costs[name].core_seconds, cost.core_seconds)
-    first = costs[str(counts[0])].core_seconds
-    return [{"size": count, "ideal": 1.0, "time": costs[str(count)].core_seconds / first, "memory": None} for count in counts]
+        sources[str(count)] = open_pairs(f"shards:{home}", "train", resolution=64)
+    costs = [reading_costs(sources, pictures, seed=lap) for lap in range(laps)]
+    seconds = [min(cost[name].core_seconds for cost in costs) for name in sources]
+    return [{"size": count, "ideal": 1.0, "time": each / seconds[0]} for count, each in zip(counts, seconds, strict=True)]
 
 
 def _scene_files(folder: Path, count: int) -> list[Entry]:
@@ -71,9 +66,8 @@ def along_processes(config: Config, vocab_size: int, counts: tuple[int, ...] = (
     """Seconds of a step where every process has `data.batch_size` images, as ratios to one process; `apart` without talking."""
     together = {count: _step_seconds(config, vocab_size, count, repeats, talk=True) for count in counts}
     apart = {count: _step_seconds(config, vocab_size, count, repeats, talk=False) for count in counts}
-    first = together[counts[0]]
     return [
-        {"size": count, "ideal": 1.0, "time": together[count] / first, "apart": apart[count] / apart[counts[0]], "memory": None}
+        {"size": count, "ideal": 1.0, "time": together[count] / together[counts[0]], "apart": apart[count] / apart[counts[0]]}
         for count in counts
     ]
 
@@ -83,16 +77,7 @@ def _step_seconds(config: Config, vocab_size: int, count: int, repeats: int, tal
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "given.json"
         given.write_text(json.dumps({"config": to_dict(config), "vocab_size": vocab_size, "repeats": repeats, "talk": talk}))
-        context = torch.multiprocessing.start_processes(_one, (folder, count), nprocs=count, join=False, start_method="spawn")
-        until = time.monotonic() + SECONDS
-        try:
-            while not context.join(timeout=0.1):
-                if time.monotonic() > until:
-                    raise RuntimeError(f"{count} processes did not finish within {SECONDS} s; is the loopback network blocked?")
-        finally:
-            for process in context.processes:
-                if process.is_alive():
-                    process.kill()
+        start_together(_one, (folder, count), count, SECONDS)
         return max(json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(count))
 
 
@@ -102,34 +87,14 @@ def _one(rank: int, folder: str, count: int) -> None:
     config, several = from_dict(given["config"]), given["talk"] and count > 1
     device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
     bench = Workbench(config, given["vocab_size"], random_batch(config, given["vocab_size"]).to(device))
-    if several:
-        meeting = (Path(folder) / "meeting").resolve().as_uri()
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=count, timeout=timedelta(seconds=SECONDS))
-    try:
-        step: nn.Module = bench.step
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    with joined(folder, rank, count, SECONDS, backend) if several else nullcontext():
         if several:
-            step = DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
+            bench.wrapped = DistributedDataParallel(bench.step, find_unused_parameters=True, broadcast_buffers=False)
         _meet(Path(folder), rank, count, "ready")
-        seconds = [_timed_step(bench, step, bench.batch, device) for _ in range(1 + given["repeats"])][1:]
-        (Path(folder) / f"{rank}.json").write_text(json.dumps(sorted(seconds)[len(seconds) // 2]))
+        seconds = median_seconds({"step": bench.full_step}, device, given["repeats"])["step"]
+        (Path(folder) / f"{rank}.json").write_text(json.dumps(seconds))
         _meet(Path(folder), rank, count, "done")  # the last to finish had company, too
-    finally:
-        if several:
-            dist.destroy_process_group()
-
-
-def _timed_step(bench: Workbench, step: nn.Module, batch: Batch, device: torch.device) -> float:
-    """One optimiser step through `step`, which may be wrapped for several processes."""
-    began = time.perf_counter()
-    bench.optimizer.zero_grad(set_to_none=True)
-    out = step(batch, bench.plan, 0)
-    sum(bench.plan.weights[name] * loss for name, loss in out.losses.items()).backward()
-    bench.update()
-    bench.model.update_teacher(bench.plan.momentum)
-    bench.step.remember(out.remember)
-    wait(device)
-    return time.perf_counter() - began
 
 
 def _meet(folder: Path, rank: int, count: int, what: str) -> None:

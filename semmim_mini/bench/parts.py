@@ -43,6 +43,7 @@ class Workbench:
         self.device = self.batch.images.device
         self.model = SemMIM(self.config, self.vocab_size).to(self.device)
         self.step = SemMIMStep(self.model)
+        self.wrapped: torch.nn.Module = self.step  # what a full step runs through; data-parallel training puts its wrapper here
         self.optimizer = build_optimizer(self.model, self.config.optim)
         self.plan = last_plan(self.config)
         fill_memory(self.model)
@@ -53,7 +54,7 @@ class Workbench:
         plan = plan or self.plan
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
-            out = self.step(self.batch, plan, seed=0)
+            out = self.wrapped(self.batch, plan, seed=0)
             total = sum(plan.weights[name] * loss for name, loss in out.losses.items())
         total.backward()
         self.update()

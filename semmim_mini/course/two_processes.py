@@ -9,12 +9,9 @@ tests/training/test_processes.py.
 """
 
 import tempfile
-import time
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
@@ -22,6 +19,7 @@ from torch import Tensor
 
 from semmim_mini.objectives.contrastive import itc_loss
 from semmim_mini.training import processes
+from semmim_mini.training.together import joined, start_together
 
 WORLD = 2
 WAYS = ("alone", "keys without gradient", "gathered")
@@ -37,30 +35,17 @@ def two_processes(weight: Float[Tensor, "d p"], images: Float[Tensor, "b d"], te
     """
     with tempfile.TemporaryDirectory() as folder:
         save_file({"weight": weight.detach(), "images": images, "texts": texts}, Path(folder) / "given.safetensors")
-        running = torch.multiprocessing.start_processes(_one_of_two, (folder,), nprocs=WORLD, join=False, start_method="spawn")
-        until = time.monotonic() + SECONDS
-        try:
-            while not running.join(timeout=0.1):
-                if time.monotonic() > until:
-                    raise RuntimeError(f"two processes did not find each other within {SECONDS} s; is the loopback network blocked?")
-        finally:
-            for process in running.processes:
-                if process.is_alive():
-                    process.kill()
+        start_together(_one_of_two, (folder,), WORLD, SECONDS)
         return load_file(Path(folder) / "found.safetensors")
 
 
 def _one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    meeting = (Path(folder) / "meeting").resolve().as_uri()
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=SECONDS))
-    try:
+    with joined(folder, rank, WORLD, SECONDS):
         given = load_file(Path(folder) / "given.safetensors")
         found = {way: _gradient(given, way) for way in WAYS}
         if rank == 0:
             save_file(found, Path(folder) / "found.safetensors")
-    finally:
-        dist.destroy_process_group()
 
 
 def _gradient(given: dict[str, Tensor], way: str) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import first_line
 
 # Tokenizer threads and forked data workers do not go together; one caption is too short to gain from threads anyway.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -97,7 +98,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # what transformers and the hub raise changes; what tokenizers' Rust code panics with is no Exception
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        reason = first_line(error)
         raise UserError(
             f"data.tokenizer={name!r} cannot be loaded ({reason}); give 'train', a folder with tokenizer.json, or the "
             "name of a BERT on the Hugging Face hub while there is a network connection"

@@ -17,7 +17,7 @@ TITLES = {
     "shards": "Shards, same pictures",
     "processes": "Processes, same share each",
 }
-LINES = {"time": ("time", BLUE), "memory": ("peak memory", ORANGE), "apart": ("time, not talking", GREEN)}
+LINES = {"time": BLUE, "memory": ORANGE, "apart": GREEN}
 
 
 @styled
@@ -49,7 +49,7 @@ def _panel(axes: Axes, axis: str, rows: Sequence[Mapping]) -> None:
     sizes = [row["size"] for row in rows]
     axes.set_title(TITLES[axis], pad=5)
     axes.plot(sizes, [row["ideal"] for row in rows], color=GREY, linestyle="--", linewidth=1.2)
-    for name, (_, colour) in LINES.items():
+    for name, colour in LINES.items():
         points = [(row["size"], row[name]) for row in rows if row.get(name) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=4.5, linewidth=1.6)

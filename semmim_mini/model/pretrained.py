@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from semmim_mini.errors import UserError
 from semmim_mini.model.semmim import SemMIM
+from semmim_mini.plain_values import first_line
 
 
 def load_pretrained_text(model: SemMIM, name: str) -> None:
@@ -26,7 +27,7 @@ def load_pretrained_text(model: SemMIM, name: str) -> None:
     except UserError:
         raise
     except Exception as error:  # what transformers and the hub raise changes with their versions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        reason = first_line(error)
         raise UserError(f"text.pretrained={name!r} cannot be loaded: {reason}; give a BERT by hub name or local folder") from error
     layers, own = source.encoder.layer, len(target.encoder.layer)
     target.embeddings.load_state_dict(_trimmed(source.embeddings.state_dict(), target.embeddings.state_dict()))

@@ -26,6 +26,7 @@ from semmim_mini.config import ImageConfig
 from semmim_mini.errors import UserError
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.model.transfer import resize_positions
+from semmim_mini.plain_values import first_line
 
 KINDS = {"vit": "vit", "deit": "vit", "dinov2": "vit", "clip": "clip", "clip_vision_model": "clip"}  # model type → image.form
 STATISTICS = {"vit": ([0.5] * 3, [0.5] * 3)}
@@ -62,7 +63,7 @@ def load_pretrained_image(model: SemMIM, name: str) -> None:
     except UserError:
         raise
     except Exception as error:  # what transformers and the hub raise changes with their versions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        reason = first_line(error)
         raise UserError(f"image.pretrained={name!r} cannot be loaded: {reason}; give a ViT by hub name or local folder") from error
     mean, deviation = _pixel_statistics(name, config.model_type)
     ours = translate(source.state_dict(), model.config.image.depth, model.student.image.side, mean, deviation)

@@ -26,7 +26,7 @@ from semmim_mini.config import Config, differences, from_yaml, to_yaml
 from semmim_mini.errors import UserError
 from semmim_mini.plain_values import LARGEST, shown
 from semmim_mini.training import processes
-from semmim_mini.training.fitting import read_head
+from semmim_mini.training.fitting import read_head, require_fitting
 
 # Settings that do not change what is computed (`run.compile` and `run.parallel` change last digits): a run may be resumed with others.
 FREE_ON_RESUME = (
@@ -122,6 +122,17 @@ def read_config(checkpoint: Path) -> Config:
         raise UserError(f"{path} is not readable: {error}; the checkpoint is incomplete") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def read_fitting_config(checkpoint: Path, vocab_size: int | None = None) -> Config:
+    """The configuration of a checkpoint whose weights are of it: what is asked before a network is built.
+
+    Raises:
+        UserError: as `read_config` and `fitting.require_fitting`.
+    """
+    config = read_config(checkpoint)
+    require_fitting(config, checkpoint, vocab_size)
+    return config
 
 
 def read_state(checkpoint: Path) -> dict:

@@ -18,7 +18,6 @@ from pathlib import Path
 from semmim_mini.config import TASKS, Config, Term
 from semmim_mini.errors import UserError
 from semmim_mini.training import checkpoint
-from semmim_mini.training.fitting import require_fitting
 from semmim_mini.training.schedules import TERMS
 
 KEPT = {"retrieval": ("itc", "itm"), "captioning": ("caption",), "vqa": ("answer",)}
@@ -40,8 +39,7 @@ def fine_tuning_config(task: str, folder: Path, which: str = "last") -> Config:
     if task not in KEPT:
         raise UserError(f"task {task!r} is none that can be fine-tuned; choose one of {', '.join(TASKS[1:])}")
     found = checkpoint.find(folder, which)
-    config = checkpoint.read_config(found)
-    require_fitting(config, found)
+    config = checkpoint.read_fitting_config(found)
     terms = {name: Term(weight=1.0 if name in KEPT[task] else 0.0) for name in TERMS}
     losses = replace(config.losses, **terms, alpha_ramp=(0.0, 0.1), hard_negatives=(0.0, 0.5))
     optim = replace(config.optim, lr=RATE * config.optim.lr, lr_end=RATE * RATE * config.optim.lr, warmup=0.1)

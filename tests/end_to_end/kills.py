@@ -17,22 +17,13 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from small_runs import SMALL, changed, make_photos, metrics, tensors, train
+from small_runs import SMALL, changed, differences, make_photos, metrics, tensors, train
 
 from semmim_mini.config import Config, from_dict, from_yaml, to_yaml
 from semmim_mini.training import checkpoint
 
 STEPS = 8
 PATIENCE = 300.0  # seconds, after which an attempt that nobody killed hangs
-
-
-def differences(one: Path, other: Path) -> list[str]:
-    """What two finished runs differ in; nothing, if they are the same run."""
-    left, right = tensors(one), tensors(other)
-    names = [
-        name for name in sorted(left.keys() | right.keys()) if name not in left or name not in right or not left[name].equal(right[name])
-    ]
-    return names + [f"step {a['step']} of the log" for a, b in zip(metrics(one), metrics(other), strict=True) if a != b]
 
 
 def attempt(config: Config, folder: Path, seconds: float) -> str:

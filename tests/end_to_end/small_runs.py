@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 40)}
 PLACES = {"top": (0, 0), "bottom": (24, 0), "middle": (12, 12)}
 TIMING = {"seconds", "seconds_waiting_for_data", "images_per_second"}
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 TERMS = ("itc", "itm", "mlm", "consensus", "mim", "caption")
 
@@ -92,6 +95,36 @@ def tensors(folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
     """Everything of a checkpoint: networks, queues, centres and the optimiser's state."""
     step = checkpoint.find(folder, which)
     return {f"{file} {name}": value for file in ("model", "optimizer") for name, value in load_file(step / f"{file}.safetensors").items()}
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What two finished runs differ in; nothing, if they are the same run."""
+    left, right = tensors(one), tensors(other)
+    names = [
+        name for name in sorted(left.keys() | right.keys()) if name not in left or name not in right or not left[name].equal(right[name])
+    ]
+    return names + [f"step {a['step']} of the log" for a, b in zip(metrics(one), metrics(other), strict=True) if a != b]
+
+
+def require_equal(one: Path, other: Path) -> None:
+    """Two runs that ended in the same bits, and told the same on the way."""
+    assert len(tensors(one)) > 100
+    assert not differences(one, other)
+
+
+def pretrain(run: Path | str, changes: dict[str, object], *launcher: str, **options) -> subprocess.Popen:
+    """`semmim-mini pretrain` of `SMALL` with changes, as a user types it, in a process of its own or several."""
+    typed = (word for setting in settings(changes) for word in ("--set", setting))
+    return start(*launcher, "-m", "semmim_mini.cli", "pretrain", "--out", str(run), *typed, **options)
+
+
+def wait_for_steps(process: subprocess.Popen, run: Path, steps: int, seconds: float = 120) -> None:
+    """Until the log of `run` has so many; fails when `process` ends before, or takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < steps:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def metrics(folder: Path) -> list[dict]:

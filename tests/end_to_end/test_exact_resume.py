@@ -2,11 +2,9 @@
 
 import os
 import signal
-import time
 
 import pytest
-import torch
-from small_runs import changed, metrics, settings, start, tensors, train
+from small_runs import changed, metrics, pretrain, require_equal, start, train, wait_for_steps
 
 from semmim_mini.errors import UserError
 from semmim_mini.training import checkpoint
@@ -28,14 +26,6 @@ def save_file(tensors, path):
 checkpoint.save_file = save_file
 Training(from_yaml(Path(sys.argv[1]).read_text()), Path(sys.argv[2])).run()
 """
-
-
-def require_equal(one, other) -> None:
-    left, right = tensors(one), tensors(other)
-    assert left.keys() == right.keys() and len(left) > 100
-    different = [name for name in left if not torch.equal(left[name], right[name])]
-    assert not different
-    assert metrics(one) == metrics(other)
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +115,10 @@ def test_a_damaged_checkpoint_is_refused_by_name(small, tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(small, photos, tmp_path):
     # As a terminal does it: the signal goes to all processes of the group, workers included.
     config = changed(small, "run.steps=5000", "run.save_every=5000", "run.eval_every=5000", "data.workers=1")
-    typed = settings(
-        {"data.source": f"flickr8k:{photos}", "run.steps": 5000, "run.save_every": 5000, "run.eval_every": 5000, "data.workers": 1}
-    )
     run = tmp_path / "run"
-    process = start(
-        "-m", "semmim_mini.cli", "pretrain", "--out", str(run), *(word for s in typed for word in ("--set", s)), start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    changes = {"data.source": f"flickr8k:{photos}", "run.steps": 5000, "run.save_every": 5000, "run.eval_every": 5000, "data.workers": 1}
+    process = pretrain(run, changes, start_new_session=True)
+    wait_for_steps(process, run, 2)
     os.killpg(process.pid, signal.SIGINT)
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

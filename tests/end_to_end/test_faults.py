@@ -2,11 +2,10 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from small_runs import changed, metrics, settings, start, tensors, train
+from small_runs import TORCHRUN, changed, metrics, pretrain, require_equal, start, tensors, train, wait_for_steps
 
 from semmim_mini.config import to_yaml
 from semmim_mini.training import checkpoint
@@ -46,12 +45,6 @@ def whole(small, tmp_path_factory):
     return folder
 
 
-def require_same(folder: Path, other: Path) -> None:
-    left, right = tensors(folder), tensors(other)
-    assert left.keys() == right.keys() and all(left[name].equal(right[name]) for name in left)
-    assert metrics(folder) == metrics(other)
-
-
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors"])
 def test_a_disk_without_room_for_the_next_checkpoint(file, small, whole, tmp_path):
     largest = max((checkpoint.find(whole) / name).stat().st_size for name in ("model.safetensors", "optimizer.safetensors"))
@@ -63,7 +56,7 @@ def test_a_disk_without_room_for_the_next_checkpoint(file, small, whole, tmp_pat
     assert "the last good checkpoint is step-000002; free space and --resume" in errors
     assert checkpoint.read_pointer(run, "last") == "step-000002" and not list(run.rglob("*.tmp"))
     assert train(small, run, resume=True).steps == 6
-    require_same(run, whole)
+    require_equal(run, whole)
 
 
 def test_a_disk_without_room_for_the_log(small, whole, tmp_path):
@@ -73,7 +66,7 @@ def test_a_disk_without_room_for_the_log(small, whole, tmp_path):
     assert code == 2 and "Traceback" not in errors
     assert f"cannot write to {run / 'metrics.jsonl'}: File too large; free space, then go on with --resume" in errors
     assert train(small, run, resume=True).steps == 6
-    require_same(run, whole)
+    require_equal(run, whole)
 
 
 def test_no_room_for_what_comes_after_training(tmp_path, monkeypatch, capsys):
@@ -89,21 +82,11 @@ def test_no_room_for_what_comes_after_training(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody may write to, not even root")
 def test_a_folder_that_cannot_be_written(small, photos, tmp_path):
-    typed = settings({"data.source": f"flickr8k:{photos}"})
-    process = start("-m", "semmim_mini.cli", "pretrain", "--out", "/proc/self/run", *(word for s in typed for word in ("--set", s)))
+    process = pretrain("/proc/self/run", {"data.source": f"flickr8k:{photos}"})
     said, errors = process.communicate(timeout=240)
     assert process.returncode == 2 and "Traceback" not in errors
     assert "cannot write to /proc/self/run" in errors and "choose another --out" in errors
     assert "step 1/" not in said  # found out before any work was done
-
-
-def wait_for_steps(process, run: Path, steps: int) -> None:
-    """Until the log has so many."""
-    deadline = time.monotonic() + 240
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < steps:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def children(pid: int) -> list[int]:
@@ -115,9 +98,9 @@ LONG = {"run.steps": 5_000, "run.save_every": 2, "run.eval_every": 5_000}
 
 
 def test_a_killed_worker_is_told_and_the_run_can_go_on(small, photos, tmp_path):
-    run, typed = tmp_path / "run", settings({"data.source": f"flickr8k:{photos}", **LONG, "data.workers": 1})
-    process = start("-m", "semmim_mini.cli", "pretrain", "--out", str(run), *(word for s in typed for word in ("--set", s)))
-    wait_for_steps(process, run, 3)
+    run = tmp_path / "run"
+    process = pretrain(run, {"data.source": f"flickr8k:{photos}", **LONG, "data.workers": 1})
+    wait_for_steps(process, run, 3, seconds=240)
     for pid in children(process.pid):
         os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=240)
@@ -129,14 +112,13 @@ def test_a_killed_worker_is_told_and_the_run_can_go_on(small, photos, tmp_path):
     config = changed(small, *(f"{name}={value}" for name, value in LONG.items()))
     train(config, run, until=reached + 2, resume=True)
     train(config, tmp_path / "whole", until=reached + 2)
-    require_same(run, tmp_path / "whole")
+    require_equal(run, tmp_path / "whole")
 
 
 def test_one_of_two_processes_dies(small, photos, tmp_path):
-    run, typed = tmp_path / "run", settings({"data.source": f"flickr8k:{photos}", **LONG})
-    command = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "semmim_mini.cli", "pretrain")
-    process = start(*command, "--out", str(run), *(word for s in typed for word in ("--set", s)))
-    wait_for_steps(process, run, 3)
+    run = tmp_path / "run"
+    process = pretrain(run, {"data.source": f"flickr8k:{photos}", **LONG}, *TORCHRUN)
+    wait_for_steps(process, run, 3, seconds=240)
     os.kill(max(children(process.pid)), signal.SIGKILL)
     _, errors = process.communicate(timeout=240)
     assert process.returncode != 0 and "SIGKILL" in errors  # the launcher ends the other one, and says who was first

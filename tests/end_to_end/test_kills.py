@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from kills import differences, require_readable, survive
+from kills import require_readable, survive
 from safetensors.torch import save_file
-from small_runs import changed, tensors, train
+from small_runs import changed, differences, tensors, train
 
 from semmim_mini.training import checkpoint
 

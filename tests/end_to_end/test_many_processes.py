@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import changed, metrics, settings, start, train
+from small_runs import TORCHRUN, changed, metrics, pretrain, start, train
 from spread_runs import Watched, seen
 
 from semmim_mini.config import to_yaml
 from semmim_mini.errors import UserError
 from semmim_mini.training import checkpoint
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-LAUNCH = (*TORCHRUN, "-m", "semmim_mini.cli", "pretrain")
 SCRIPT = str(Path(__file__).with_name("spread_runs.py"))
 
 
@@ -23,8 +21,7 @@ SCRIPT = str(Path(__file__).with_name("spread_runs.py"))
 def pair(small, photos, tmp_path_factory):
     """The folders of the same run by one process, here, and by two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two") / "run"
-    typed = settings({"data.source": f"flickr8k:{photos}", "run.steps": 4})
-    process = start(*LAUNCH, "--out", str(two), *(word for setting in typed for word in ("--set", setting)))
+    process = pretrain(two, {"data.source": f"flickr8k:{photos}", "run.steps": 4}, *TORCHRUN)
     config = changed(small, "run.steps=4")
     Watched(config, one).run(2)  # stopped half way, so that two processes can go on from there
     shutil.copytree(one, one.with_name("half"))
