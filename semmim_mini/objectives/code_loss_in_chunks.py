@@ -62,12 +62,15 @@ class _SumOfCodeLosses(torch.autograd.Function):
         with torch.autocast(directions.device.type, enabled=False):  # divided by small temperatures: fp32, as `PrototypeHead.score`
             for start in range(0, len(directions), rows):
                 part = slice(start, start + rows)
-                log = F.log_softmax(directions[part] @ prototypes.T / temperature, dim=-1)
-                loss -= (target[part] * log).sum()
+                seen, goal = directions[part] / temperature, target[part]
+                log = F.log_softmax(seen @ prototypes.T, dim=-1)
+                loss -= torch.dot(goal.flatten(), log.flatten())
                 if taught:
-                    slope = log.exp_().mul_(target[part].sum(dim=-1, keepdim=True)).sub_(target[part]).div_(temperature)
-                    gradients[0][part] = slope @ prototypes
-                    torch.addmm(gradients[1], slope.T, directions[part], out=gradients[1])
+                    slope = log.exp_().mul_(goal.sum(dim=-1, keepdim=True)).sub_(goal)  # by the logits, which are `seen · prototypes`
+                    torch.mm(slope, prototypes, out=gradients[0][part])
+                    torch.addmm(gradients[1], slope.T, seen, out=gradients[1])
+            if taught:
+                gradients[0].div_(temperature)  # the chain's last link: `seen` is a direction over the temperature
         ctx.save_for_backward(*gradients)
         return loss
 

@@ -108,7 +108,6 @@ class ImageLayer:
     width: int
     hidden: int
     gated: bool = False  # has, and with text uses, a cross-attention behind a gate
-    clip: bool = False  # x·σ(1.702x) in the place of GELU, written out: its factor σ is kept, too
 
     def parameters(self) -> int:
         d, h = self.width, self.hidden
@@ -132,7 +131,7 @@ class ImageLayer:
     def kept(self, b: float, s: int, t: int = 0) -> Kept:
         d, h = self.width, self.hidden
         # Two norms' results, q k v, attention's result; both sides of GELU; what the norms read.
-        own = Kept(product=6 * s * d + (3 if self.clip else 2) * s * h, full=2 * s * d)
+        own = Kept(product=6 * s * d + 2 * s * h, full=2 * s * d)
         if t == 0:
             return own * b
         if self.gated:  # norm's input and output, query, result, the update before its gate; keys and values

@@ -120,7 +120,7 @@ class Sizes:
     def image_layers(self) -> list[ImageLayer]:
         image = self.config.image
         gated = [image.injection == "gated" and i >= image.inject_from for i in range(image.depth)]
-        return [ImageLayer(image.width, int(image.width * image.mlp_ratio), g, image.form == "clip") for g in gated]
+        return [ImageLayer(image.width, int(image.width * image.mlp_ratio), g) for g in gated]
 
     @cached_property
     def text_layer(self) -> TextLayer:

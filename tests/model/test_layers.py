@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from transformers.activations import QuickGELUActivation
 
-from semmim_mini.model.layers import Attention, GatedTextAttention, Layer, TextForImage, attention_weights
+from semmim_mini.model.layers import Attention, GatedTextAttention, Layer, QuickGELU, TextForImage, attention_weights
 
 
 def some_text(hide_from_cls: bool = False) -> TextForImage:
@@ -117,3 +118,23 @@ def test_the_layer_is_two_residual_updates():
     after = x + layer.attention(norm(x, layer.norm_attention))
     hidden = F.gelu(F.linear(norm(after, layer.norm_mlp), layer.mlp[0].weight, layer.mlp[0].bias))
     torch.testing.assert_close(layer(x), after + F.linear(hidden, layer.mlp[2].weight, layer.mlp[2].bias))
+
+
+def test_quick_gelu_equals_transformers():
+    x, mine, theirs = torch.linspace(-30, 30, 601), QuickGELU(), QuickGELUActivation()
+    grads = [torch.func.vmap(torch.func.grad(activation))(x) for activation in (mine, theirs)]
+    torch.testing.assert_close(mine(x), theirs(x), rtol=2e-6, atol=1e-6)
+    torch.testing.assert_close(*grads, rtol=2e-6, atol=2e-6)
+
+
+def test_clips_activation_keeps_no_more_than_gelu():
+    """What backward needs of one MLP, in numbers that are kept beyond the input and the weights."""
+
+    def kept(form: str) -> int:
+        layer, x = Layer(16, 2, form=form).mlp, torch.randn(5, 16)
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.setdefault(t.data_ptr(), t.numel()), lambda n: n):
+            layer(x)
+        return sum(sizes.values())
+
+    assert kept("clip") == kept("vit")

@@ -32,7 +32,6 @@ def test_formats():
 def test_layers_by_hand():
     # s=2 tokens of width 3, hidden 5: 8 · 6 + 2 · 10 numbers, 12 of them in fp32 whatever happens.
     assert ImageLayer(3, 5).kept(1, 2) == Kept(product=36 + 20, full=12)
-    assert ImageLayer(3, 5, clip=True).kept(1, 2) == Kept(product=36 + 30, full=12)
     # 4 words: keys and values of 6 tokens, the words, the mask.
     assert ImageLayer(3, 5).kept(1, 2, 4) == Kept(product=56 + 36 + 12 + 12, full=12)
     assert TextLayer(3, 5, heads=1).kept(7, 2) == Kept(product=56, full=12, again=12) * 7
