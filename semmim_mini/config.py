@@ -140,7 +140,7 @@ class TeacherConfig:
     balance: str = "sinkhorn"  # sinkhorn [C: SwAV] | center [F: DINO]: what keeps all prototypes in use
     center_momentum: float = 0.9  # [F: DINO]
     cls_queue: int = 1024  # older [CLS] logits that join Sinkhorn-Knopp, so that b may be smaller than k
-    per_image: float = 0.0  # share of an image's mean patch logit taken off before balancing [C]
+    per_image: float = 0.0  # share of an image's mean patch direction taken off its patches before balancing [C]
     temperature: float = 0.04  # τ_t at the end [F: DINO 0.04 → 0.07]
     temperature_start: float = 0.04
     temperature_warmup: float = 0.1  # share of the run

@@ -7,6 +7,7 @@ every process, and the same after a resume.
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -78,12 +79,19 @@ def prepare_step(model: SemMIM, batch, step: int) -> None:
 
 @torch.no_grad()
 def place_prototypes(model: SemMIM, images: Tensor) -> None:
-    """k-means on where the student's patches and [CLS] of this batch land [C]; the teacher gets the same prototypes."""
+    """k-means on where the student's patches and [CLS] of this batch land [C]; the teacher gets the same prototypes.
+
+    First the bottleneck is centred on these tokens. What a head gives before any code was learned lies in a narrow cone, where all cosines
+    are alike: targets would be vague, and no student, at its own temperature, could tell prototypes apart before the cone has opened.
+    """
     # Images first: so ordered, the slices of several processes make up the batch of one, row by row, and k-means agrees.
     tokens = model.student.image(rearrange(images, "v b c h w -> (b v) c h w"))
     for student, teacher in zip(model.student.space.heads(), model.teacher.space.heads(), strict=True):
-        directions = processes.gather(rearrange(student.direction(tokens), "b s z -> (b s) z").contiguous())
-        student.prototypes.copy_(kmeans_prototypes(directions, len(student.prototypes)))
+        landed = processes.gather(rearrange(student.mlp(tokens).float(), "b s z -> (b s) z").contiguous())
+        middle = landed.mean(dim=0)
+        student.mlp[-1].bias -= middle
+        student.prototypes.copy_(kmeans_prototypes(F.normalize(landed - middle, dim=-1), len(student.prototypes)))
+        teacher.mlp[-1].bias.copy_(student.mlp[-1].bias)
         teacher.prototypes.copy_(student.prototypes)
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -288,7 +289,7 @@ class SemMIMStep(nn.Module):
         direction = space.direction(patches if share else patches[mask])
         if share:
             # What all patches of an image have in common is its gist, which the caption tells anyway [C].
-            direction = (direction - share * direction.mean(dim=1, keepdim=True))[mask]
+            direction = F.normalize(direction - share * direction.mean(dim=1, keepdim=True), dim=-1)[mask]
         logits = space.score(direction)
         center, count = self.model.memory.patch_center, processes.total(torch.tensor(float(len(logits)), device=logits.device))
         target = self.balance(logits, center, plan)

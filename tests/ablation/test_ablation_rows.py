@@ -73,6 +73,12 @@ def test_the_second_phase_has_every_term_of_its_row_from_the_first_step():
         plan = plan_at(config, 0)
         assert set(plan.weights) == wanted and plan.hardness == 0 and plan.alpha == config.losses.alpha  # negatives: as the base has them
         assert config.task.checkpoint == "start" and config.optim == row.optim
+        assert {plan_at(config, step).momentum for step in (0, 1, 100)} == {row.teacher.momentum}
+
+
+def test_a_teacher_whose_momentum_has_another_course_keeps_it():
+    row = ROWS["A8"].config(override(Config(), ["teacher.momentum_schedule=cosine"]))
+    assert second_phase(row, Path("start")).teacher == row.teacher
 
 
 @pytest.mark.parametrize(
