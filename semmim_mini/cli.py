@@ -106,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     ablate.add_argument("--sweeps", default="", help="of A8: m, r, k, strategy, relevance, isolation, balance; separated by commas")
     ablate.add_argument("--seeds", type=int, default=3, help="0 to N-1 (3)")
     ablate.add_argument("--task-steps", type=int, default=200, help="of fine-tuning for questions and captions (200)")
+    ablate.add_argument("--task-rows", default="", help="fine-tune these rows only, separated by commas (all)")
     ablate.add_argument(
         "--first-phase",
         type=int,
@@ -362,8 +363,9 @@ def _settings_of(start: Path):
 def _ablate(arguments) -> int:
     from semmim_mini.ablation.driver import Plan, require_sensible, run_ablation
 
-    rows, sweeps = (tuple(name for name in text.split(",") if name) for text in (arguments.rows, arguments.sweeps))
-    plan = Plan(rows, sweeps, arguments.seeds, arguments.task_steps, arguments.jobs, arguments.first_phase)
+    told = (arguments.rows, arguments.sweeps, arguments.task_rows)
+    rows, sweeps, tuned = (tuple(name for name in text.split(",") if name) for text in told)
+    plan = Plan(rows, sweeps, arguments.seeds, arguments.task_steps, arguments.jobs, arguments.first_phase, tuned)
     require_sensible(plan)
     return 0 if run_ablation(arguments.out, _configuration(arguments), plan) else 130
 

@@ -74,7 +74,7 @@ def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, phas
 
     Args:
         base: the configuration that rows change; its seed is replaced.
-        task_steps: of fine-tuning for each task.
+        task_steps: of fine-tuning for each task; 0 leaves the tasks and their figures out.
         phases: 2 if the row goes on from `run_first_phase`.
 
     Raises:
@@ -89,7 +89,7 @@ def run_cell(out: Path, row: Row, seed: int, base: Config, task_steps: int, phas
         config = second_phase(config, folder_of(out, FIRST_PHASE, seed))
     _run(config, home / "pretrain", say)
     found = _pretraining_figures(home / "pretrain")
-    for task in TASKS:
+    for task in TASKS if task_steps else ():
         tuned = fine_tuning_config(task, home / "pretrain")
         tuned = replace(tuned, run=replace(tuned.run, steps=task_steps, eval_every=task_steps))
         _run(tuned, home / task, say)

@@ -36,6 +36,10 @@ class Plan:
     task_steps: int
     jobs: int = 1  # cells at a time, each with its share of the threads
     first_phase: int = 0  # steps of A0 that all rows of a seed have in common; 0: each row trains from scratch
+    task_rows: tuple[str, ...] = ()  # the only ones that are fine-tuned; empty for all
+
+    def steps_of_tasks(self, row: Row) -> int:
+        return self.task_steps if not self.task_rows or row.name in self.task_rows else 0
 
 
 class Piece(NamedTuple):
@@ -50,9 +54,11 @@ def run_ablation(out: Path, base: Config, plan: Plan, say=print) -> bool:
     """Run what is missing, write what there is. False when it was interrupted.
 
     Raises:
-        UserError: an unknown row or sweep; cells of other settings in `out`.
+        UserError: an unknown row or sweep; rows to be fine-tuned that are not run; cells of other settings in `out`.
     """
     rows = chosen(list(plan.rows), list(plan.sweeps), base)
+    if unknown := set(plan.task_rows) - set(plan.rows):
+        raise UserError(f"--task-rows: {', '.join(sorted(unknown))} is not among --rows; name rows that are run")
     whole = _run_all(_first_phases(out, base, plan), plan.jobs, say)
     whole = whole and _run_all(_missing(out, base, plan, rows), plan.jobs, say)
     if whole and EQUAL_TIME in plan.rows:
@@ -91,7 +97,7 @@ def _missing(out: Path, base: Config, plan: Plan, rows: Sequence[Row]) -> list[P
         Piece(
             f"{row.name} ({row.title}), seed {seed}",
             folder_of(out, row, seed),
-            partial(run_cell, out, row, seed, base, plan.task_steps, phases),
+            partial(run_cell, out, row, seed, base, plan.steps_of_tasks(row), phases),
         )
         for seed in range(plan.seeds)
         for row in rows

@@ -69,8 +69,8 @@ def first_phase(base: Config, steps: int) -> Config:
 def second_phase(config: Config, start: Path) -> Config:
     """A row that goes on from the weights in `start`: every term from the first step on, the rate warmed up anew.
 
-    The teacher keeps its momentum. The warm-up that a young teacher needs (from 0.1 within the first steps) would hand a grown one over to the
-    student, and its codes would follow whatever the first, steepest steps do to them.
+    The teacher keeps its momentum. The warm-up that a young teacher needs, from 0.1 in the first step, would hand a grown one over to
+    the student, and its codes would follow whatever the first, steepest steps do to them.
 
     Negatives of matching keep the base's own schedule. Hard from the first step on, they take from a small model what it has learned:
     A0 of `tiny` fell from 81 % balanced accuracy to 50 % within twenty steps, and stayed there for three hundred.

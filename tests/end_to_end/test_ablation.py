@@ -120,3 +120,16 @@ def test_rows_that_share_a_first_phase_differ_from_their_first_step(tmp_path, ca
 def test_impossible_counts_are_refused(option, tmp_path, capsys):
     assert cli.main(["ablate", "--out", str(tmp_path), option, "0"]) == 2
     assert f"{option}=0 is impossible" in capsys.readouterr().err
+
+
+def test_only_the_rows_that_were_named_are_fine_tuned(tmp_path):
+    assert ablate(tmp_path, "--rows", "A0,A4", "--task-rows", "A0") == 0
+    tasks = {row: sorted(path.name for path in (tmp_path / "cells" / f"{row}-seed0").iterdir() if path.is_dir()) for row in ("A0", "A4")}
+    assert tasks == {"A0": ["captioning", "pretrain", "vqa"], "A4": ["pretrain"]}
+    line = next(line for line in (tmp_path / "ablation.md").read_text(encoding="utf-8").splitlines() if line.startswith("| VQA"))
+    assert line.split(" | ")[-1].strip(" |") == "–"
+
+
+def test_rows_to_be_fine_tuned_must_be_run(tmp_path, capsys):
+    assert ablate(tmp_path, "--rows", "A0", "--task-rows", "A8") == 2
+    assert "--task-rows: A8 is not among --rows; name rows that are run" in capsys.readouterr().err
