@@ -1,20 +1,13 @@
-r"""Comparisons on the small network of notebook 00: one that is run in a lesson, and one that is read there.
+r"""A comparison that is run in a lesson, on the small network of notebook 00: some seconds a cell, and one figure of each.
 
-    toy_cell                                            some seconds a cell, one figure of each
-    python -m semmim_mini.course.toy_ablation OUT       all rows, three seeds, all figures of `semmim-mini ablate`, in half an hour;
-                                                        OUT/ablation.csv is data_samples/ablation/ablation.csv
-
-Neither is large enough to say anything about the method.
+It is not large enough to say anything about the method. What notebook 12 reads is `data_samples/ablation/ablation.csv`, of preset `tiny`.
 """
 
-import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
-from semmim_mini.ablation.driver import Plan, run_ablation
-from semmim_mini.ablation.rows import ROWS, Row
+from semmim_mini.ablation.rows import Row
 from semmim_mini.config import Config, override
 from semmim_mini.course.welcome import minute_config
 from semmim_mini.evaluation import open_held_out
@@ -54,22 +47,3 @@ def cell_file(out: Path, row: Row, seed: int) -> Path:
 def _measure(run: Training) -> dict[str, float]:
     loss = held_out_caption_loss(run.model, run.tokenizer, open_held_out(run.config), IMAGES)
     return {"loss": round(loss, 5), "chance": round(math.log(len(run.tokenizer)), 5)}
-
-
-def shipped(out: Path, jobs: int = 1) -> bool:
-    """The comparison that notebook 12 reads; as `run_ablation`, it goes on where it was stopped."""
-    sizes = ["data.train_size=1000", "run.steps=60", "run.eval_every=60", "run.report_size=200"]
-    plan = Plan(rows=tuple(ROWS), sweeps=(), seeds=3, task_steps=60, jobs=jobs, first_phase=300)
-    return run_ablation(out, override(minute_config(), sizes), plan)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m semmim_mini.course.toy_ablation", description="The comparison that notebook 12 reads.")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
-    parsed = parser.parse_args(arguments)
-    return 0 if shipped(parsed.out, parsed.jobs) else 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
