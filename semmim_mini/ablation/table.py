@@ -30,8 +30,8 @@ METRICS = (
     Metric("vqa_accuracy", "VQA accuracy", "%", "vqa_blind"),
     Metric("cider", "CIDEr", "", "cider_shuffled"),
     Metric("ami", "codes against objects, AMI", "", "ami_picture_number"),
-    Metric("ami_within", "the same within a picture", "", "ami_within_pixel_kmeans"),
-    Metric("ami_within_features", "k-means on own features, within", "", "ami_within_pixel_kmeans"),
+    Metric("ami_within", "codes within a picture, AMI", "", "ami_within_pixel_kmeans"),
+    Metric("ami_within_features", "clusters of features within a picture, AMI", "", "ami_within_pixel_kmeans"),
     Metric("alike_across", "same code across pictures, same thing", "%", "alike_across_pixel_kmeans"),
     Metric("text_over_random", "named patches masked, over random", "×", "middle_over_random"),
     Metric("follows", "masks of two captions, own − other", ""),
@@ -46,6 +46,11 @@ METRICS = (
     Metric("gflop_per_image", "GFLOP per image of a step", ""),
     Metric("training_seconds", "seconds of training", ""),
 )
+# What the figure shows; the table has all.
+DRAWN = (
+    *("r1_image_to_text", "r1_text_to_image", "itm_balanced_accuracy", "vqa_accuracy", "cider", "pointing"),
+    *("ami_within", "ami_within_features", "alike_across", "follows", "loss_masked", "code_survives_caption_swap"),
+)
 
 
 def write(out: Path, rows: Sequence[Row], found: Found) -> None:
@@ -53,7 +58,8 @@ def write(out: Path, rows: Sequence[Row], found: Found) -> None:
     write_text(out / "ablation.csv", as_csv(rows, found))
     write_text(out / "ablation.md", as_markdown(rows, found))
     shown = [row for row in rows if any(name == row.name for name, _ in found)]
-    points = {metric.title: points_of(metric, shown, found) for metric in METRICS[:12]}
+    drawn = {metric.name: metric for metric in METRICS if metric.name in DRAWN}
+    points = {drawn[name].title + " (%)" * (drawn[name].unit == "%"): points_of(drawn[name], shown, found) for name in DRAWN}
     save(ablation_figure([(row.name, row.title) for row in shown], points).figure, out / "ablation.png")
 
 

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from semmim_mini.figures.style import BLUE, GREY, MARGIN, ORANGE, SMALL, WIDTH, Drawn, Sheet, styled, text_width
+from semmim_mini.figures.style import BLUE, GREY, MARGIN, ORANGE, SMALL, WIDTH, Drawn, Sheet, line_height, styled, text_width, wrap
 
 COLUMNS, LINE, GAP = 3, 0.21, 0.55  # panels beside each other; inches of a row, and between panels
 
@@ -30,15 +30,17 @@ def ablation_figure(rows: Sequence[tuple[str, str]], points: Mapping[str, Sequen
     names = max(text_width(name, SMALL) for name, _ in rows) + 0.12
     height, width = LINE * len(rows) + 0.1, (WIDTH - 2 * MARGIN - names) / COLUMNS - 0.2
     lines = math.ceil(len(panels) / COLUMNS)
+    titles = [wrap(title, width, bold=True) for title in panels]
+    over = line_height() * (max(map(len, titles), default=1) - 1)  # room for titles of more than one line
     sheet = Sheet(
         f"Ablation: {len(rows)} rows, up to {max((len(v) for several in panels.values() for v in several), default=0)} seeds each",
-        lines * (height + GAP),
+        lines * (height + GAP + over),
         f"Points: seeds. Ticks: their means. Dashed: the mean of {rows[0][0]}. " + " · ".join(f"{name}: {title}" for name, title in rows),
     )
-    for i, (title, several) in enumerate(panels.items()):
+    for i, (title, several) in enumerate(zip(titles, panels.values(), strict=True)):
         row, column = divmod(i, COLUMNS)
-        left, top = MARGIN + names + column * (width + 0.2), 0.26 + row * (height + GAP)
-        _panel(sheet.axes(left, top, width, height), title, several, [name for name, _ in rows] if column == 0 else None)
+        left, top = MARGIN + names + column * (width + 0.2), 0.26 + over + row * (height + GAP + over)
+        _panel(sheet.axes(left, top, width, height), "\n".join(title), several, [name for name, _ in rows] if column == 0 else None)
     return Drawn(sheet.figure, number)
 
 
