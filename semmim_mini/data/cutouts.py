@@ -6,6 +6,7 @@ Sources, creators and licences stand in the manifest, one row per picture; `buil
 """
 
 import csv
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 
 MANIFEST = "manifest.csv"
 COLUMNS = (
@@ -68,7 +70,7 @@ def _load(folder: Path) -> tuple[Cutout, ...]:
     for line, cutout in enumerate(cutouts, start=2):
         if used.setdefault(cutout.id, line) != line:
             where = f"{folder / MANIFEST}, row {line}"
-            raise UserError(f"{where}: id {cutout.id!r} was used in row {used[cutout.id]}; give each row its own")
+            raise UserError(f"{where}: id {shown(cutout.id)} was used in row {used[cutout.id]}; give each row its own")
     return tuple(sorted(cutouts, key=lambda cutout: cutout.id))
 
 
@@ -105,8 +107,8 @@ def _read_cutout(folder: Path, line: int, row: dict[str, str]) -> Cutout:
 
 
 def _read_picture(path: Path, where: str) -> np.ndarray:
-    if not path.is_file():
-        raise UserError(f"{where}: file {path.name!r} is missing in {path.parent}; restore it or remove the row")
+    if not os.path.isfile(path):  # a name too long for the system is no file either
+        raise UserError(f"{where}: file {shown(path.name)} is missing in {path.parent}; restore it or remove the row")
     try:
         with Image.open(path, formats=("WEBP", "PNG")) as image:
             if max(image.size) > MAX_SIDE:

@@ -15,6 +15,7 @@ not a search through a file, and a tar's own headers, names included, are never 
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from semmim_mini.errors import UserError
-from semmim_mini.plain_values import shown
+from semmim_mini.plain_values import first_line, named, shown
 
 FORMAT = 1
 BLOCK = 512  # of tar
@@ -103,16 +104,16 @@ def open_split(folder: Path, name: str) -> tuple[Split, np.ndarray]:
     split = splits[name]
     for shard in split.shards:
         path = folder / shard.file
-        size = path.stat().st_size if path.is_file() else None
+        size = path.stat().st_size if os.path.isfile(path) else None  # a name too long for the system is no file either
         if size != shard.bytes:
             found = "is missing" if size is None else f"has {size:,} bytes instead of {shard.bytes:,}"
-            raise UserError(f"shard {path} {found}; copy it again, or run the same semmim-mini prepare again")
+            raise UserError(f"shard {folder / named(shard.file)} {found}; copy it again, or run the same semmim-mini prepare again")
     path = folder / f"{name}.npy"
     try:
         same = sha256(path) == split.places_sha256
         places = map_places(folder, name) if same else None
     except Exception as error:  # NumPy reads the description of the numbers as Python text, and raises whatever that raises
-        raise UserError(f"{path} cannot be read ({error}); copy it again, or run the same semmim-mini prepare again") from None
+        raise UserError(f"{path} cannot be read ({first_line(error)}); copy it again, or run the same semmim-mini prepare again") from None
     if places is None or not _fit(places, split):
         raise UserError(f"{path} is not the one that index.json describes; copy both again, or run the same semmim-mini prepare again")
     return split, places

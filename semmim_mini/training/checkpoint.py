@@ -203,6 +203,9 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
+ADAMW = frozenset({"step", "exp_avg", "exp_avg_sq"})  # what it keeps of each parameter
+
+
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> None:
     """Fill AdamW's state from a checkpoint, each value where its parameter is, and spread as it is."""
     path, parameters = checkpoint / "optimizer.safetensors", dict(model.named_parameters())
@@ -213,12 +216,18 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoin
     for name, value in tensors.items():
         parameter_name, _, key = name.rpartition("|")
         parameter = parameters.get(parameter_name)
-        if parameter is None or value.shape != (() if key == "step" else parameter.shape) or not value.is_floating_point():
+        fits = parameter is not None and key in ADAMW and value.is_floating_point()
+        fits = fits and value.shape == (() if key == "step" else parameter.shape)
+        if not fits or (key == "step" and not 0 <= float(value) < 2**31):
             raise UserError(
                 f"{path} does not fit this configuration: it holds {name:.80} {tuple(value.shape)}; resume from another checkpoint"
             )
         value = value.to(parameter.device) if key == "step" else processes.spread_like(value, parameter)
         optimizer.state[parameter][key] = value
+    for name, parameter in parameters.items():
+        if parameter in optimizer.state and optimizer.state[parameter].keys() != ADAMW:
+            held = ", ".join(sorted(optimizer.state[parameter]))
+            raise UserError(f"{path} does not fit this configuration: of {name} it holds only {held}; resume from another checkpoint")
 
 
 def _remove_unreferenced(home: Path) -> None:

@@ -228,6 +228,28 @@ def test_averages_of_another_form_are_refused(run, tmp_path, name, value):
         one.load(folder)
 
 
+@pytest.mark.parametrize("step", [-1.0, 1e30, float("nan"), float("inf")])
+def test_a_step_that_cannot_be_is_refused(run, tmp_path, step):
+    one = run()
+    one.train(0)
+    folder, state = one.save(tmp_path, 1), checkpoint.optimizer_tensors(one.model, one.optimizer)
+    name = next(name for name in state if name.endswith("|step"))
+    save_file(state | {name: torch.tensor(step)}, str(folder / "optimizer.safetensors"))
+    with pytest.raises(UserError, match=rf"optimizer.safetensors does not fit this configuration: it holds {re.escape(name)} "):
+        one.load(folder)
+
+
+@pytest.mark.parametrize("lost", ["step", "exp_avg", "exp_avg_sq"])
+def test_a_state_with_a_part_missing_is_refused(run, tmp_path, lost):
+    one = run()
+    one.train(0)
+    folder, state = one.save(tmp_path, 1), checkpoint.optimizer_tensors(one.model, one.optimizer)
+    name = next(name for name in state if name.endswith(f"|{lost}"))
+    save_file({other: x for other, x in state.items() if other != name}, str(folder / "optimizer.safetensors"))
+    with pytest.raises(UserError, match=rf"of {re.escape(name.rpartition('|')[0])} it holds only "):
+        one.load(folder)
+
+
 def test_an_optimiser_of_another_model_is_refused(run, tmp_path):
     deep = run("image.depth=3")
     deep.train(0)
