@@ -247,7 +247,7 @@ def test_a_state_with_a_part_missing_is_refused(run, tmp_path, lost):
     name = next(name for name in state if name.endswith(f"|{lost}"))
     save_file({other: x for other, x in state.items() if other != name}, str(folder / "optimizer.safetensors"))
     with pytest.raises(UserError, match=rf"of {re.escape(name.rpartition('|')[0])} it holds only "):
-        one.load(folder)
+        run().load(folder)
 
 
 def test_an_optimiser_of_another_model_is_refused(run, tmp_path):
