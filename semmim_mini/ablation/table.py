@@ -46,6 +46,7 @@ METRICS = (
     Metric("gflop_per_image", "GFLOP per image of a step", ""),
     Metric("training_seconds", "seconds of training", ""),
 )
+BY_NAME = {metric.name: metric for metric in METRICS}
 # What the figure shows; the table has all.
 DRAWN = (
     *("r1_image_to_text", "r1_text_to_image", "itm_balanced_accuracy", "vqa_accuracy", "cider", "pointing"),
@@ -58,8 +59,8 @@ def write(out: Path, rows: Sequence[Row], found: Found) -> None:
     write_text(out / "ablation.csv", as_csv(rows, found))
     write_text(out / "ablation.md", as_markdown(rows, found))
     shown = [row for row in rows if any(name == row.name for name, _ in found)]
-    drawn = {metric.name: metric for metric in METRICS if metric.name in DRAWN}
-    points = {drawn[name].title + " (%)" * (drawn[name].unit == "%"): points_of(drawn[name], shown, found) for name in DRAWN}
+    drawn = [BY_NAME[name] for name in DRAWN]
+    points = {metric.title + " (%)" * (metric.unit == "%"): points_of(metric, shown, found) for metric in drawn}
     save(ablation_figure([(row.name, row.title) for row in shown], points).figure, out / "ablation.png")
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from semmim_mini.ablation.table import METRICS
+from semmim_mini.ablation.table import BY_NAME
 from semmim_mini.data.cutouts import samples_folder
 from semmim_mini.errors import UserError
 
@@ -187,10 +187,9 @@ def judge(comparison: Comparison, claims: Sequence[Claim] = CLAIMS) -> list[Judg
 
 def as_markdown(judged: Sequence[Judged]) -> str:
     """A line for each claim and figure: the difference with its 95 % interval, and what that says."""
-    metrics = {metric.name: metric for metric in METRICS}
     lines = ["| claim | rows | figure | difference | 95 % interval | of every seed |", "|---|---|---|---|---|---|"]
     for one in judged:
-        metric = metrics[one.figure]
+        metric = BY_NAME[one.figure]
         scale, digits = (100, 1) if metric.unit == "%" else (1, 3)
         mean, low, high = (f"{scale * x:+.{digits}f}" for x in one.alone)
         seeds = ", ".join(f"{scale * x:+.{digits}f}" for x in one.differences)

@@ -98,7 +98,7 @@ class QuickGELU(nn.Module):
     r"""$x\,\sigma(1.702\,x)$, which CLIP's weights were trained with [F].
 
     Through SiLU, $u\,\sigma(u)$ with $u = 1.702\,x$, the backward pass needs one hidden tensor; written out as a product it would keep
-    x and its factor, a third more of what an MLP keeps.
+    x and its factor: three hidden tensors in an MLP where GELU has two.
     """
 
     SCALE = 1.702
