@@ -95,6 +95,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     try:
         # Asked for nothing, a folder with code of its own would have transformers ask on the terminal whether to run it.
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer("\N{NAZAR AMULET}")  # hardly a vocabulary holds it: a piece for the unknown may be named that is not there
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # what transformers and the hub raise changes; what tokenizers' Rust code panics with is no Exception
@@ -104,7 +105,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
             "name of a BERT on the Hugging Face hub while there is a network connection"
         ) from error
     needed = ("pad_token", "cls_token", "sep_token", "mask_token")
-    missing = [token for token in needed if getattr(tokenizer, token, None) is None]
+    missing = [token for token in needed if not getattr(tokenizer, token, None)]
     if missing:
         raise UserError(f"data.tokenizer={name!r} has no {', '.join(missing)}; choose one of the BERT family")
     if not tokenizer.is_fast:

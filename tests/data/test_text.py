@@ -1,5 +1,7 @@
 """Tokens and hidden words."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -76,6 +78,24 @@ def test_a_damaged_tokenizer_is_one_clear_error(tokenizer, tmp_path, content):
     save_tokenizer(tokenizer, tmp_path / "tok")
     (tmp_path / "tok" / "tokenizer.json").write_bytes(content)
     with pytest.raises(UserError, match=r"tok' cannot be loaded"):
+        load_tokenizer(tmp_path / "tok")
+
+
+def test_a_vocabulary_that_lacks_its_own_piece_for_the_unknown_fails_when_loaded(tokenizer, tmp_path):
+    """Not at the first caption with a word that nobody has seen, which may be an hour later."""
+    save_tokenizer(tokenizer, tmp_path / "tok")
+    stored = json.loads((tmp_path / "tok" / "tokenizer.json").read_text())
+    del stored["model"]["vocab"]["[UNK]"]
+    (tmp_path / "tok" / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"cannot be loaded \(WordPiece error: Missing \[UNK\]"):
+        load_tokenizer(tmp_path / "tok")
+
+
+def test_an_empty_special_token_is_a_missing_one(tokenizer, tmp_path):
+    save_tokenizer(tokenizer, tmp_path / "tok")
+    stored = json.loads((tmp_path / "tok" / "tokenizer_config.json").read_text())
+    (tmp_path / "tok" / "tokenizer_config.json").write_text(json.dumps(stored | {"pad_token": ""}))
+    with pytest.raises(UserError, match=r"has no pad_token; choose one of the BERT family"):
         load_tokenizer(tmp_path / "tok")
 
 
