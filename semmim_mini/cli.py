@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     ablate.add_argument("--rows", default="A0,A1,A1t,A2,A3,A4,A5,A6,A7,A8", help="separated by commas; A0x is A0 in A8's time")
     ablate.add_argument("--sweeps", default="", help="of A8: m, r, k, strategy, relevance, isolation, balance; separated by commas")
     ablate.add_argument("--seeds", type=int, default=3, help="0 to N-1 (3)")
-    ablate.add_argument("--task-steps", type=int, default=200, help="of fine-tuning for questions and captions (200)")
+    ablate.add_argument("--task-steps", type=int, default=200, help="of fine-tuning for questions and captions (200); 0 for none")
     ablate.add_argument("--task-rows", default="", help="fine-tune these rows only, separated by commas (all)")
     ablate.add_argument(
         "--first-phase",

@@ -33,7 +33,7 @@ class Plan:
     rows: tuple[str, ...]
     sweeps: tuple[str, ...]
     seeds: int
-    task_steps: int
+    task_steps: int  # of fine-tuning; 0 leaves it out
     jobs: int = 1  # cells at a time, each with its share of the threads
     first_phase: int = 0  # steps of A0 that all rows of a seed have in common; 0: each row trains from scratch
     task_rows: tuple[str, ...] = ()  # the only ones that are fine-tuned; empty for all
@@ -54,11 +54,14 @@ def run_ablation(out: Path, base: Config, plan: Plan, say=print) -> bool:
     """Run what is missing, write what there is. False when it was interrupted.
 
     Raises:
-        UserError: an unknown row or sweep; rows to be fine-tuned that are not run; cells of other settings in `out`.
+        UserError: an unknown row or sweep; rows to be fine-tuned that are not run, or on data without questions; cells of other
+            settings in `out`.
     """
     rows = chosen(list(plan.rows), list(plan.sweeps), base)
     if unknown := set(plan.task_rows) - set(plan.rows):
         raise UserError(f"--task-rows: {', '.join(sorted(unknown))} is not among --rows; name rows that are run")
+    if plan.task_steps and base.data.source != "scenes":
+        raise UserError(f"--task-steps={plan.task_steps} needs questions, which {base.data.source!r:.80} has not; give --task-steps 0")
     whole = _run_all(_first_phases(out, base, plan), plan.jobs, say)
     whole = whole and _run_all(_missing(out, base, plan, rows), plan.jobs, say)
     if whole and EQUAL_TIME in plan.rows:
@@ -141,6 +144,6 @@ def _quietly(piece: Piece) -> None:
 
 def require_sensible(plan: Plan) -> None:
     """Raises `UserError` for counts that cannot be."""
-    for name, least in (("seeds", 1), ("task_steps", 1), ("jobs", 1), ("first_phase", 0)):
+    for name, least in (("seeds", 1), ("task_steps", 0), ("jobs", 1), ("first_phase", 0)):
         if getattr(plan, name) < least:
             raise UserError(f"--{name.replace('_', '-')}={getattr(plan, name)} is impossible: needs at least {least}")

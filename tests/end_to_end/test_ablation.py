@@ -118,8 +118,21 @@ def test_rows_that_share_a_first_phase_differ_from_their_first_step(tmp_path, ca
 
 @pytest.mark.parametrize("option", ["--seeds", "--task-steps", "--jobs"])
 def test_impossible_counts_are_refused(option, tmp_path, capsys):
-    assert cli.main(["ablate", "--out", str(tmp_path), option, "0"]) == 2
-    assert f"{option}=0 is impossible" in capsys.readouterr().err
+    assert cli.main(["ablate", "--out", str(tmp_path), option, "-1"]) == 2
+    assert f"{option}=-1 is impossible" in capsys.readouterr().err
+
+
+def test_photos_are_compared_without_questions(photos, tmp_path, capsys):
+    """By retrieval and cost alone: no objects are known, and nobody asks anything. Said before anything is trained."""
+    typed = ("--rows", "A0", "--set", f"data.source=flickr8k:{photos}", "--set", "data.report_split=val")
+    assert ablate(tmp_path / "out", *typed) == 2
+    assert "--task-steps=2 needs questions, which 'flickr8k:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert ablate(tmp_path / "out", *typed, "--task-steps", "0") == 0
+    cell = tmp_path / "out" / "cells" / "A0-seed0"
+    assert [path.name for path in cell.iterdir() if path.is_dir()] == ["pretrain"]
+    figures = json.loads((cell / "figures.json").read_text())
+    assert {"r1_image_to_text", "gflop_per_image"} <= set(figures) and not {"pointing", "ami_within", "cider"} & set(figures)
 
 
 def test_only_the_rows_that_were_named_are_fine_tuned(tmp_path):
