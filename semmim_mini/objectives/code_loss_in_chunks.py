@@ -42,7 +42,7 @@ def code_loss_in_chunks(
     Args:
         directions: of masked patches in the encoding space, unit length.
         prototypes: unit length; gradients flow to both.
-        target: the teacher's codes, no gradient.
+        target: the teacher's codes, no gradient; rows sum to one, or the gradient would be another.
         mean: must weigh all rows alike, as `plain_mean` and `processes.common_mean` do; asked once.
         chunk: logits that may exist at once.
     """
@@ -66,7 +66,7 @@ class _SumOfCodeLosses(torch.autograd.Function):
                 log = F.log_softmax(seen @ prototypes.T, dim=-1)
                 loss -= torch.dot(goal.flatten(), log.flatten())
                 if taught:
-                    slope = log.exp_().mul_(goal.sum(dim=-1, keepdim=True)).sub_(goal)  # by the logits, which are `seen · prototypes`
+                    slope = log.exp_().sub_(goal)  # by the logits, which are `seen · prototypes`
                     torch.mm(slope, prototypes, out=gradients[0][part])
                     torch.addmm(gradients[1], slope.T, seen, out=gradients[1])
             if taught:

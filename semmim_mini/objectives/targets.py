@@ -22,7 +22,7 @@ from torch import Tensor
 
 def centred_targets(logits: Float[Tensor, "*rest k"], center: Float[Tensor, "k"], temperature: float) -> Float[Tensor, "*rest k"]:
     """softmax((t − c)/τ_t) [F: DINO]."""
-    return F.softmax((logits.detach().float() - center) / temperature, dim=-1)
+    return F.softmax((logits.detach().float() - center).div_(temperature), dim=-1)  # in place: rows × k is wide
 
 
 def update_center(center: Float[Tensor, "k"], batch_mean: Float[Tensor, "k"], momentum: float = 0.9) -> Float[Tensor, "k"]:
