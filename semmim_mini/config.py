@@ -83,6 +83,7 @@ class ImageConfig:
     form: str = "vit"  # vit | clip: details in which CLIP's transformer differs from all others
     pretrained: str = ""  # CLIP, DeiT, DINO, DINOv2 or ViT of transformers, by name or folder; "" starts from scratch
     freeze: int = 0  # that many first layers, with patches and positions, stay as pre-trained
+    remember: int = 0  # MiB for what those layers say of pictures that come again: model/remembered.py
 
     def __post_init__(self):
         _at_least_one("image", self, "patch", "width", "heads")
@@ -94,6 +95,8 @@ class ImageConfig:
         _one_of("image.form", self.form, ("vit", "clip"))
         _require(0 <= self.freeze <= self.depth, "image.freeze", self.freeze, f"needs 0 to image.depth={self.depth} layers")
         _require(not self.freeze or bool(self.pretrained), "image.freeze", self.freeze, "only image.pretrained layers can be frozen")
+        _require(self.remember >= 0, "image.remember", self.remember, "needs 0 (off) or more MiB")
+        _require(not self.remember or self.freeze > 0, "image.remember", self.remember, "only frozen layers (image.freeze) stay the same")
 
 
 @dataclass(frozen=True)

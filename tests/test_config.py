@@ -217,6 +217,8 @@ IMPOSSIBLE = [
     ("text.dropout=1.0", None),
     ("text.mlp_ratio=-1.0", None),
     ("text.freeze=true", "text.freeze=True"),
+    ("image.remember=100", None),  # nothing is frozen
+    ("image.remember=-1", None),
     ("space.prototypes=1", None),
     ("space.hidden=0", None),
     ("space.bottleneck=0", None),

@@ -65,7 +65,7 @@ class TwoViews:
 
     Args:
         resolution: px, square.
-        scale: share of the picture's area that a crop keeps [F: 0.2–1].
+        scale: share of the picture's area that a crop keeps [F: 0.2–1]; (1, 1) keeps the picture as `CenterView` does.
         randaugment: (N, M), that many operations of that strength of 10 [F: (2, 7)]; None leaves them out.
         views: v.
         with_truth: carry the object map along; needs pairs that have one.
@@ -120,13 +120,24 @@ class TwoViews:
 def crop_box(
     height: int, width: int, scale: tuple[float, float], area: float, shape: float, down: float, right: float
 ) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random crop, from four uniform numbers; cut to the picture where too long [C]."""
+    """Top, left, height, width of a random crop, from four uniform numbers; cut to the picture where too long [C].
+
+    All of the area can only be kept by no crop at all, as a crop has a random shape.
+    """
+    if scale == (1.0, 1.0):
+        return middle_square(height, width)
     area = height * width * (scale[0] + area * (scale[1] - scale[0]))
     low, high = map(math.log, RATIO)
     ratio = math.exp(low + shape * (high - low))
     crop_w = min(max(round(math.sqrt(area * ratio)), 1), width)
     crop_h = min(max(round(math.sqrt(area / ratio)), 1), height)
     return int(down * (height - crop_h + 1)), int(right * (width - crop_w + 1)), crop_h, crop_w
+
+
+def middle_square(height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height, width of the largest square in the middle."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side, side
 
 
 # RandAugment without changes of colour -------------------------------------------------------------------
@@ -211,10 +222,7 @@ class CenterView:
         return View(self._normalise(image), truth)
 
     def _square(self, x: Tensor, interpolation: InterpolationMode) -> Tensor:
-        height, width = x.shape[-2:]
-        side = min(height, width)
-        box = ((height - side) // 2, (width - side) // 2, side, side)
-        return F.resized_crop(x, *box, [self.resolution] * 2, interpolation, antialias=True)
+        return F.resized_crop(x, *middle_square(*x.shape[-2:]), [self.resolution] * 2, interpolation, antialias=True)
 
 
 def _truth(pair: Pair) -> tv_tensors.Mask:

@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semmim_mini.config import ImageConfig
 from semmim_mini.model.layers import EPSILON, Layer, TextForImage
+from semmim_mini.model.remembered import Remembered
 
 
 class ImageEncoder(nn.Module):
@@ -54,6 +55,7 @@ class ImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=EPSILON[config.form])
         self.text_map = nn.Linear(text_width, width)  # the only new weights that injection by appending needs
         self.checkpointed = False  # recompute layers in the backward pass
+        self.remembered: Remembered | None = None  # what frozen layers of the trunk said of pictures, in training
         self.apply(_init_vit)
         for layer in self.layers:  # residual updates start at half size
             layer.attention.out.weight.data.mul_(0.5)
@@ -80,7 +82,12 @@ class ImageEncoder(nn.Module):
 
     def trunk(self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b tokens d"]:
         """Layers below m: what text cannot change."""
-        return self._run(self.embed(images, mask), self.layers[: self.config.inject_from], None)
+        below = self.layers[: self.config.inject_from]
+        if self.remembered is None or mask is not None or not (self.training and torch.is_grad_enabled()):
+            return self._run(self.embed(images, mask), below, None)
+        held = self.config.freeze
+        x = self.remembered(images, lambda new: self._run(self.embed(new), below[:held], None))
+        return self._run(x, below[held:], None)
 
     def branch(self, x: Float[Tensor, "b tokens d"], text: TextForImage | None = None) -> Float[Tensor, "b tokens d"]:
         """Layers from m on, and the final norm; with `text`, patches read it."""

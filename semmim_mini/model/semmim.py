@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from semmim_mini.config import Config
 from semmim_mini.model.encoding_space import EncodingSpace
 from semmim_mini.model.image_encoder import ImageEncoder
+from semmim_mini.model.remembered import Remembered
 from semmim_mini.model.text_encoder import CaptionDecoder, FusionEncoder, TextEncoder, WordHead
 from semmim_mini.objectives.contrastive import enqueue
 
@@ -115,6 +116,7 @@ class SemMIM(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.student.image.checkpointed = config.run.checkpoint_activations
         self.student.image.freeze(image.freeze)
+        self.student.image.remembered = Remembered(image.remember) if image.remember else None
         if text.freeze:
             self.student.text.requires_grad_(False)
         self.train()

@@ -101,6 +101,12 @@ def test_crop_by_hand():
     assert crop_box(100, 100, (0.0, 1.0), 0.5, 0.5, 0.0, 0.999) == (0, 29, 71, 71)
 
 
+@given(draws=st.tuples(*[st.floats(0, 1, exclude_max=True)] * 4))
+def test_all_of_the_area_is_the_view_of_evaluation(draws):
+    """A crop of random shape could not keep it all."""
+    assert crop_box(100, 60, (1.0, 1.0), *draws) == (20, 0, 60, 60)
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("draw", [-1.0, -0.4, 0.4, 1.0])
 @pytest.mark.parametrize("color", [(255, 165, 0), (120, 60, 20), (30, 90, 200), (250, 200, 210)])
