@@ -2,6 +2,7 @@
 
 import shutil
 
+import jaxtyping
 import pytest
 import torch
 
@@ -9,6 +10,14 @@ from semmim_mini.errors import UserError
 from semmim_mini.training import compiling
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, compiling.COMPILERS)), reason="no C++ compiler")
+
+
+@pytest.fixture
+def unchecked():
+    """Shapes are not checked while the compiler looks on: the one of PyTorch 2.9 follows the check itself, and goes astray in it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def is_compiled(layer) -> bool:
@@ -36,7 +45,7 @@ def test_names_stay_and_copies_are_plain(make_model):
 
 
 @needs_compiler
-def test_compiled_layers_compute_the_same_with_text_and_without(make_model):
+def test_compiled_layers_compute_the_same_with_text_and_without(unchecked, make_model):
     models = make_model(), make_model()
     compiling.compile_layers(models[1])
     for b, length in ((3, 5), (2, 7)):  # other sizes must not be wrong, nor need a new start
