@@ -147,16 +147,17 @@ def power_curves(seeds: Sequence[int]) -> Drawn:
 
 @styled
 def costs(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], titles: tuple[str, str]) -> Drawn:
-    """A figure against what a step costs, a dot a seed and a name a row; number: each row's mean cost over the first row's."""
+    """A figure of every row, a dot a seed, rows in the order of what their step costs; number: mean cost over the first row's."""
     first = np.mean(next(iter(points.values()))[0])
     number = {name: float(np.mean(cost) / first) for name, (cost, _) in points.items()}
-    dearest = max(number, key=number.get)
-    sheet = Sheet(f"A step of {dearest} costs {number[dearest]:.2f} times as much as one of {next(iter(points))}", 2.75)
-    axes = sheet.axes(MARGIN + 0.6, 0.1, INNER - 0.9, 2.15)
-    for name, (cost, value) in points.items():
-        axes.plot(cost, value, "o", color=BLUE, alpha=0.5, markersize=5, markeredgewidth=0)
-        axes.plot(np.mean(cost), np.mean(value), "_", color=INK, markersize=16, markeredgewidth=1.8)
-        axes.annotate(name, (np.mean(cost), np.mean(value)), xytext=(9, 4), textcoords="offset points", fontsize=SMALL, weight="bold")
-    axes.set(xlabel=titles[0], ylabel=titles[1])
-    axes.margins(x=0.08, y=0.15)
+    dearest, order = max(number, key=number.get), sorted(points, key=number.get)
+    sheet = Sheet(f"A step of {dearest} costs {number[dearest]:.2f} times as much as one of {next(iter(points))}", 1 + 0.22 * len(order))
+    axes = sheet.axes(MARGIN + 1.2, 0.1, INNER - 1.5, 0.4 + 0.22 * len(order))
+    for place, name in enumerate(order):
+        axes.axhline(place, color=PALE, linewidth=0.8, zorder=0)
+        axes.plot(points[name][1], [place] * len(points[name][1]), "o", color=BLUE, alpha=0.5, markersize=5, markeredgewidth=0)
+        axes.plot(np.mean(points[name][1]), place, "|", color=INK, markersize=13, markeredgewidth=1.8)
+    axes.set_yticks(range(len(order)), [f"{name}   {np.mean(points[name][0]):.2f}" for name in order])
+    axes.invert_yaxis()  # cheap above, dear below
+    axes.set(xlabel=titles[1], ylabel=titles[0])
     return Drawn(sheet.figure, number)

@@ -12,7 +12,7 @@ What it takes is few different views: `data.crop_scale=[1,1]` and `data.randaugm
 nothing is gained and room is lost. Ids of the data set would be quicker to look up, and wrong as soon as a view changes.
 
 Not stored with checkpoints: a resumed run fills it anew, and rounds differently in the seventh digit where pictures come in batches of
-another size.
+another size. `semmim-mini plan` counts as if nothing was remembered, as it is in the first epochs.
 """
 
 import hashlib
