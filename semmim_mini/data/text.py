@@ -6,6 +6,7 @@ The tokenizer is BERT's WordPiece [F], either a published one or one trained on 
 pieces are enough for the sample's captions, and a vocabulary of thirty thousand would be most of a small model.
 """
 
+import json
 import os
 import tempfile
 from collections import Counter
@@ -27,6 +28,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 IGNORE = -100  # label of a token that no loss reads
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
+SPECIAL_TOKENS = ("pad_token", "cls_token", "sep_token", "mask_token")  # that a tokenizer has to have, as transformers names them
+LONGEST_TOKEN = 200  # characters of a special token
 
 
 # The tokenizer --------------------------------------------------------------------------------------
@@ -85,6 +88,20 @@ def _can_continue_a_word(words: Tokenizer, letter: str) -> bool:
     return len(words.pre_tokenizer.pre_tokenize_str(f"a{letter}")) == 1
 
 
+def _require_short_tokens(folder: Path) -> None:
+    """A special token of a hundred thousand characters keeps tokenizers before 0.23 busy for ten minutes, and newer ones for seconds."""
+    try:
+        stored = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return  # no folder, or nothing that transformers will read either, which says so itself
+    for token in SPECIAL_TOKENS if isinstance(stored, dict) else ():
+        content = stored.get(token)
+        content = content.get("content") if isinstance(content, dict) else content
+        if isinstance(content, str) and len(content) > LONGEST_TOKEN:
+            told = f"{len(content):,} characters; take one of at most {LONGEST_TOKEN}, such as BERT's"
+            raise UserError(f"data.tokenizer={str(folder)!r} has a {token} of {told}")
+
+
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder, the local cache or the Hugging Face hub.
 
@@ -92,6 +109,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
         UserError: not there, not reachable, or without the special tokens of a BERT.
     """
     name = str(name_or_folder)
+    _require_short_tokens(Path(name))
     try:
         # Asked for nothing, a folder with code of its own would have transformers ask on the terminal whether to run it.
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -104,8 +122,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
             f"data.tokenizer={name!r} cannot be loaded ({reason}); give 'train', a folder with tokenizer.json, or the "
             "name of a BERT on the Hugging Face hub while there is a network connection"
         ) from error
-    needed = ("pad_token", "cls_token", "sep_token", "mask_token")
-    missing = [token for token in needed if not getattr(tokenizer, token, None)]
+    missing = [token for token in SPECIAL_TOKENS if not getattr(tokenizer, token, None)]
     if missing:
         raise UserError(f"data.tokenizer={name!r} has no {', '.join(missing)}; choose one of the BERT family")
     if not tokenizer.is_fast:

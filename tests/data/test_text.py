@@ -99,6 +99,15 @@ def test_an_empty_special_token_is_a_missing_one(tokenizer, tmp_path):
         load_tokenizer(tmp_path / "tok")
 
 
+@pytest.mark.parametrize("token", ["x" * 201, {"content": "x" * 201, "__type": "AddedToken"}])
+def test_a_special_token_without_end_is_refused_before_it_is_built(tokenizer, tmp_path, token):
+    save_tokenizer(tokenizer, tmp_path / "tok")
+    stored = json.loads((tmp_path / "tok" / "tokenizer_config.json").read_text())
+    (tmp_path / "tok" / "tokenizer_config.json").write_text(json.dumps(stored | {"mask_token": token}))
+    with pytest.raises(UserError, match=r"has a mask_token of 201 characters; take one of at most 200"):
+        load_tokenizer(tmp_path / "tok")
+
+
 def test_a_panic_of_the_tokenizers_own_code_is_one_clear_error(monkeypatch):
     """What Rust panics with is no Exception."""
 
