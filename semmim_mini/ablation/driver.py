@@ -24,6 +24,7 @@ from semmim_mini.ablation.cells import Stopped, finished, folder_of, run_cell, r
 from semmim_mini.ablation.rows import EQUAL_TIME, FIRST_PHASE, Row, chosen, equal_time
 from semmim_mini.config import Config
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import shown
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run_ablation(out: Path, base: Config, plan: Plan, say=print) -> bool:
     if unknown := set(plan.task_rows) - set(plan.rows):
         raise UserError(f"--task-rows: {', '.join(sorted(unknown))} is not among --rows; name rows that are run")
     if plan.task_steps and base.data.source != "scenes":
-        raise UserError(f"--task-steps={plan.task_steps} needs questions, which {base.data.source!r:.80} has not; give --task-steps 0")
+        raise UserError(f"--task-steps={plan.task_steps} needs questions, which {shown(base.data.source)} has not; give --task-steps 0")
     whole = _run_all(_first_phases(out, base, plan), plan.jobs, say)
     whole = whole and _run_all(_missing(out, base, plan, rows), plan.jobs, say)
     if whole and EQUAL_TIME in plan.rows:

@@ -155,8 +155,9 @@ def costs(points: Mapping[str, tuple[Sequence[float], Sequence[float]]], titles:
     axes = sheet.axes(MARGIN + 1.2, 0.1, INNER - 1.5, 0.4 + 0.22 * len(order))
     for place, name in enumerate(order):
         axes.axhline(place, color=PALE, linewidth=0.8, zorder=0)
-        axes.plot(points[name][1], [place] * len(points[name][1]), "o", color=BLUE, alpha=0.5, markersize=5, markeredgewidth=0)
-        axes.plot(np.mean(points[name][1]), place, "|", color=INK, markersize=13, markeredgewidth=1.8)
+        value = points[name][1]
+        axes.plot(value, [place] * len(value), "o", color=BLUE, alpha=0.5, markersize=5, markeredgewidth=0)
+        axes.plot(np.mean(value), place, "|", color=INK, markersize=13, markeredgewidth=1.8)
     axes.set_yticks(range(len(order)), [f"{name}   {np.mean(points[name][0]):.2f}" for name in order])
     axes.invert_yaxis()  # cheap above, dear below
     axes.set(xlabel=titles[1], ylabel=titles[0])

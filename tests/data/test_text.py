@@ -81,6 +81,13 @@ def test_a_damaged_tokenizer_is_one_clear_error(tokenizer, tmp_path, content):
         load_tokenizer(tmp_path / "tok")
 
 
+def save_changed(tokenizer, folder, **changes) -> None:
+    """A tokenizer whose tokenizer_config.json says something else."""
+    save_tokenizer(tokenizer, folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def test_a_vocabulary_that_lacks_its_own_piece_for_the_unknown_fails_when_loaded(tokenizer, tmp_path):
     """Not at the first caption with a word that nobody has seen, which may be an hour later."""
     save_tokenizer(tokenizer, tmp_path / "tok")
@@ -92,18 +99,14 @@ def test_a_vocabulary_that_lacks_its_own_piece_for_the_unknown_fails_when_loaded
 
 
 def test_an_empty_special_token_is_a_missing_one(tokenizer, tmp_path):
-    save_tokenizer(tokenizer, tmp_path / "tok")
-    stored = json.loads((tmp_path / "tok" / "tokenizer_config.json").read_text())
-    (tmp_path / "tok" / "tokenizer_config.json").write_text(json.dumps(stored | {"pad_token": ""}))
+    save_changed(tokenizer, tmp_path / "tok", pad_token="")
     with pytest.raises(UserError, match=r"has no pad_token; choose one of the BERT family"):
         load_tokenizer(tmp_path / "tok")
 
 
 @pytest.mark.parametrize("token", ["x" * 201, {"content": "x" * 201, "__type": "AddedToken"}])
 def test_a_special_token_without_end_is_refused_before_it_is_built(tokenizer, tmp_path, token):
-    save_tokenizer(tokenizer, tmp_path / "tok")
-    stored = json.loads((tmp_path / "tok" / "tokenizer_config.json").read_text())
-    (tmp_path / "tok" / "tokenizer_config.json").write_text(json.dumps(stored | {"mask_token": token}))
+    save_changed(tokenizer, tmp_path / "tok", mask_token=token)
     with pytest.raises(UserError, match=r"has a mask_token of 201 characters; take one of at most 200"):
         load_tokenizer(tmp_path / "tok")
 
