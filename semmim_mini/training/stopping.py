@@ -2,15 +2,19 @@ r"""Stopping: between two steps by Ctrl-C and SIGTERM, several processes togethe
 
 import shlex
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from semmim_mini.config import Config
 from semmim_mini.errors import UserError
+from semmim_mini.plain_values import first_line
 from semmim_mini.training import processes
+
+SIGNAL_ARRIVES = 1.0  # seconds within which a system tells of a process that has died
 
 
 class GracefulStop:
@@ -47,7 +51,10 @@ def agreed(requested: bool, device: torch.device) -> bool:
 
 @contextmanager
 def losing_workers(config: Config, folder: Path) -> Iterator[None]:
-    """While open, the death of a process that prepares batches is told as what it nearly always is. PyTorch raises it anywhere.
+    """While open, the death of a process that prepares batches is told as what it nearly always is.
+
+    A worker that dies between batches is a RuntimeError of PyTorch's, raised by a signal, wherever this process is at that moment. One
+    that dies while it hands a batch over is a broken connection first, and the signal comes a moment later.
 
     Raises:
         UserError: a worker was killed; steps since the last checkpoint are computed again after a resume.
@@ -57,10 +64,20 @@ def losing_workers(config: Config, folder: Path) -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise UserError(
-            f"a process that prepares batches was killed, most often because memory ran out ({str(error).splitlines()[0]}); lower "
-            f"data.workers={config.data.workers} or data.batch_size, then go on from the last checkpoint: {how_to_go_on(config, folder)}"
-        ) from error
+        raise _lost_worker(error, config, folder) from error
+    except (ConnectionResetError, ConnectionRefusedError, EOFError) as error:
+        if config.data.workers == 0:
+            raise
+        with suppress(RuntimeError):  # the signal's, which would otherwise cut into the message
+            time.sleep(SIGNAL_ARRIVES)
+        raise _lost_worker(error, config, folder) from error
+
+
+def _lost_worker(error: Exception, config: Config, folder: Path) -> UserError:
+    return UserError(
+        f"a process that prepares batches was killed, most often because memory ran out ({first_line(error)}); lower "
+        f"data.workers={config.data.workers} or data.batch_size, then go on from the last checkpoint: {how_to_go_on(config, folder)}"
+    )
 
 
 def how_to_go_on(config: Config, folder: Path) -> str:
