@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 IGNORE = -100  # label of a token that no loss reads
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # ids 0 to 4
 SPECIAL_TOKENS = ("pad_token", "cls_token", "sep_token", "mask_token")  # that a tokenizer has to have, as transformers names them
-LONGEST_TOKEN = 200  # characters of a special token
+LONGEST_TOKEN = 200  # characters of a token that stands beside the vocabulary, such as [MASK]
 
 
 # The tokenizer --------------------------------------------------------------------------------------
@@ -89,17 +89,30 @@ def _can_continue_a_word(words: Tokenizer, letter: str) -> bool:
 
 
 def _require_short_tokens(folder: Path) -> None:
-    """A special token of a hundred thousand characters keeps tokenizers before 0.23 busy for ten minutes, and newer ones for seconds."""
-    try:
-        stored = json.loads((folder / "tokenizer_config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return  # no folder, or nothing that transformers will read either, which says so itself
-    for token in SPECIAL_TOKENS if isinstance(stored, dict) else ():
-        content = stored.get(token)
-        content = content.get("content") if isinstance(content, dict) else content
-        if isinstance(content, str) and len(content) > LONGEST_TOKEN:
-            told = f"{len(content):,} characters; take one of at most {LONGEST_TOKEN}, such as BERT's"
-            raise UserError(f"data.tokenizer={str(folder)!r} has a {token} of {told}")
+    """A token of a hundred thousand characters beside the vocabulary keeps tokenizers before 0.23 busy for ten minutes when it is added."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        try:
+            stored = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue  # not there, or nothing that transformers will read either, which says so itself
+        if not isinstance(stored, dict):
+            continue
+        tokens = {key: value for key, value in stored.items() if key.endswith(("_token", "_tokens", "_tokens_decoder"))}
+        longest = max(_strings(stored if name == "added_tokens.json" else tokens), key=len, default="")
+        if len(longest) > LONGEST_TOKEN:
+            told = f"{len(longest):,} characters; take one whose tokens have at most {LONGEST_TOKEN}, such as BERT's"
+            raise UserError(f"data.tokenizer={str(folder)!r} adds in {name} a token of {told}")
+
+
+def _strings(stored) -> Iterator[str]:
+    """All texts of a JSON value, names of fields among them."""
+    waiting = [stored]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | dict):
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:

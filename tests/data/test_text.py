@@ -81,11 +81,11 @@ def test_a_damaged_tokenizer_is_one_clear_error(tokenizer, tmp_path, content):
         load_tokenizer(tmp_path / "tok")
 
 
-def save_changed(tokenizer, folder, **changes) -> None:
-    """A tokenizer whose tokenizer_config.json says something else."""
+def save_changed(tokenizer, folder, file="tokenizer_config.json", **changes) -> None:
+    """A tokenizer with a file, its tokenizer_config.json, that says something else."""
     save_tokenizer(tokenizer, folder)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path = folder / file
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | changes))
 
 
 def test_a_vocabulary_that_lacks_its_own_piece_for_the_unknown_fails_when_loaded(tokenizer, tmp_path):
@@ -104,11 +104,31 @@ def test_an_empty_special_token_is_a_missing_one(tokenizer, tmp_path):
         load_tokenizer(tmp_path / "tok")
 
 
-@pytest.mark.parametrize("token", ["x" * 201, {"content": "x" * 201, "__type": "AddedToken"}])
-def test_a_special_token_without_end_is_refused_before_it_is_built(tokenizer, tmp_path, token):
-    save_changed(tokenizer, tmp_path / "tok", mask_token=token)
-    with pytest.raises(UserError, match=r"has a mask_token of 201 characters; take one of at most 200"):
+LONG = {"id": 5, "content": "x" * 201, "special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("tokenizer_config.json", {"mask_token": "x" * 201}),
+        ("tokenizer_config.json", {"mask_token": {"content": "x" * 201, "__type": "AddedToken"}}),
+        ("tokenizer_config.json", {"extra_special_tokens": ["x", "x" * 201]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"5": LONG}}),
+        ("tokenizer.json", {"added_tokens": [LONG]}),
+        ("special_tokens_map.json", {"sep_token": "x" * 201}),
+        ("added_tokens.json", {"x" * 201: 5}),
+    ],
+)
+def test_a_token_without_end_is_refused_before_it_is_built(tokenizer, tmp_path, file, changes):
+    save_changed(tokenizer, tmp_path / "tok", file, **changes)
+    with pytest.raises(UserError, match=rf"adds in {file} a token of 201 characters; take one whose tokens have at most 200"):
         load_tokenizer(tmp_path / "tok")
+
+
+@pytest.mark.parametrize("changes", [{"mask_token": "x" * 200}, {"special_tokens_map_file": "x" * 999, "chat_template": "x" * 999}])
+def test_long_texts_that_are_no_tokens_may_stand_beside_them(tokenizer, tmp_path, changes):
+    save_changed(tokenizer, tmp_path / "tok", **changes)
+    assert load_tokenizer(tmp_path / "tok")("a")
 
 
 def test_a_panic_of_the_tokenizers_own_code_is_one_clear_error(monkeypatch):
