@@ -1,6 +1,7 @@
 r"""A comparison read back, and the few statistics that a small number of seeds allows.
 
-    python -m semmim_mini.course.comparison runs/ablation/ablation.csv     every claim of the paper with its interval, as Markdown
+    python -m semmim_mini.course.comparison runs/ablation/ablation.csv                  the paper's claims with intervals, as Markdown
+    python -m semmim_mini.course.comparison runs/ablation/ablation.csv --against A8     all other rows, as of a sweep, beside one
 
     ablation.csv ─► rows × seeds × figures ─► differences, seed by seed ─► interval (t, bootstrap) · exact p · what power there was
 
@@ -64,6 +65,7 @@ CLAIMS = (
     Claim("text in the targets helps", "A7", "A4", TASKS),
     Claim("all of it together helps", "A8", "A0", TASKS),
 )
+SWEPT = ("r1_image_to_text", "r1_text_to_image", "ami_within", "follows")  # what one setting of A8 may change
 
 
 class Comparison:
@@ -185,9 +187,20 @@ def judge(comparison: Comparison, claims: Sequence[Claim] = CLAIMS) -> list[Judg
     return [Judged(claim, figure, found.tolist(), t_interval(found), t_interval(found, strict)) for claim, figure, found in told]
 
 
-def as_markdown(judged: Sequence[Judged]) -> str:
-    """A line for each claim and figure: the difference with its 95 % interval, and what that says."""
-    lines = ["| claim | rows | figure | difference | 95 % interval | of every seed |", "|---|---|---|---|---|---|"]
+def against(comparison: Comparison, row: str) -> tuple[Claim, ...]:
+    """Every other row minus `row`, by its settings in the place of a claim.
+
+    Raises:
+        UserError: the comparison has no such row.
+    """
+    if row not in comparison.rows:
+        raise UserError(f"--against {row!r} is no row of this comparison; choose from {', '.join(comparison.rows)}")
+    return tuple(Claim(" ".join(comparison.settings[name]), name, row, SWEPT) for name in comparison.rows if name != row)
+
+
+def as_markdown(judged: Sequence[Judged], first: str = "claim") -> str:
+    """A line for each claim and figure: the difference with its 95 % interval, and what that says. `first` heads what is compared."""
+    lines = [f"| {first} | rows | figure | difference | 95 % interval | of every seed |", "|---|---|---|---|---|---|"]
     for one in judged:
         metric = BY_NAME[one.figure]
         scale, digits = (100, 1) if metric.unit == "%" else (1, 3)
@@ -206,8 +219,14 @@ def as_markdown(judged: Sequence[Judged]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m semmim_mini.course.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="ablation.csv, as semmim-mini ablate writes it")
+    parser.add_argument("--against", metavar="ROW", help="every other row minus this one, in place of the paper's claims")
+    parsed = parser.parse_args(arguments)
     try:
-        print(as_markdown(judge(Comparison(parser.parse_args(arguments).file))))
+        comparison = Comparison(parsed.file)
+        if parsed.against is None:
+            print(as_markdown(judge(comparison)))
+        else:
+            print(as_markdown(judge(comparison, against(comparison, parsed.against)), first="settings"))
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

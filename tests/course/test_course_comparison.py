@@ -11,6 +11,7 @@ from semmim_mini.course.comparison import (
     Comparison,
     Interval,
     Judged,
+    against,
     as_markdown,
     bootstrap_interval,
     judge,
@@ -134,3 +135,23 @@ def test_claims_of_a_file_as_a_command(tmp_path, capsys):
     assert main([str(samples_folder() / "ablation" / "ablation.csv")]) == 0
     assert "| all of it together helps | A8 − A0 | CIDEr |" in capsys.readouterr().out
     assert main([str(tmp_path / "none.csv")]) == 2 and "is no table of semmim-mini ablate" in capsys.readouterr().err
+
+
+def test_every_other_row_beside_one(small):
+    (only,) = against(small, "A8")
+    assert only.text == "losses.mim.weight=0 losses.consensus.weight=0" and (only.row, only.without) == ("A0", "A8")
+    with pytest.raises(UserError, match=r"--against 'A9' is no row of this comparison; choose from A0, A8"):
+        against(small, "A9")
+
+
+def test_a_sweep_as_a_command(capsys):
+    from semmim_mini.data.cutouts import samples_folder
+
+    file = str(samples_folder() / "ablation" / "isolation.csv")
+    assert main([file, "--against", "A8"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        told.startswith("| settings | rows |")
+        and "| image.isolation=none | A8 isolation=none − A8 | codes within a picture, AMI | -0.011 |" in told
+    )
+    assert main([file, "--against", "A0"]) == 2 and "choose from A8, A8 isolation=mask" in capsys.readouterr().err
