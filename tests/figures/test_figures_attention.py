@@ -1,5 +1,7 @@
 """Attention masks: from the encoder itself, and what they let through."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,10 @@ def test_fork_leaks_exactly_nothing_and_the_others_do():
 def test_a_mask_is_tight_for_one_layer_only():
     assert cls_leak(CONFIG, "mask", 1) == 0.0
     assert cls_leak(CONFIG, "none", 1) > 0.01
+
+
+def test_layers_that_are_held_in_the_run_are_no_matter_here():
+    assert cls_leak(replace(CONFIG, depth=12, inject_from=10, pretrained="x", freeze=10, remember=100), "mask", 1) == 0.0
 
 
 @pytest.mark.parametrize("isolation", ["none", "mask", "fork"])
