@@ -8,20 +8,15 @@ r"""`semmim-mini ablate`: all cells that are not done yet, then the table and th
 Seeds stand outside, rows inside: an interrupted comparison has whole seeds, which can be compared, rather than whole rows.
 """
 
-import contextlib
-import multiprocessing
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
 
 from semmim_mini.ablation import table
 from semmim_mini.ablation.cells import Stopped, finished, folder_of, run_cell, run_first_phase
 from semmim_mini.ablation.rows import EQUAL_TIME, FIRST_PHASE, Row, chosen, equal_time
+from semmim_mini.ablation.side_by_side import Piece, run_side_by_side
 from semmim_mini.config import Config
 from semmim_mini.errors import UserError
 from semmim_mini.plain_values import shown
@@ -41,14 +36,6 @@ class Plan:
 
     def steps_of_tasks(self, row: Row) -> int:
         return self.task_steps if not self.task_rows or row.name in self.task_rows else 0
-
-
-class Piece(NamedTuple):
-    """Something to be trained and measured, in a folder of its own."""
-
-    name: str
-    home: Path
-    work: Callable
 
 
 def run_ablation(out: Path, base: Config, plan: Plan, say=print) -> bool:
@@ -112,7 +99,7 @@ def _missing(out: Path, base: Config, plan: Plan, rows: Sequence[Row]) -> list[P
 def _run_all(pieces: Sequence[Piece], jobs: int, say) -> bool:
     """One after the other, or several at a time; False as soon as one was interrupted."""
     if jobs > 1:
-        return _run_side_by_side(pieces, jobs, say)
+        return run_side_by_side(pieces, jobs, say)
     for number, piece in enumerate(pieces, start=1):
         say(f"{number} of {len(pieces)}: {piece.name}")
         try:
@@ -120,27 +107,6 @@ def _run_all(pieces: Sequence[Piece], jobs: int, say) -> bool:
         except Stopped:
             return False
     return True
-
-
-def _run_side_by_side(pieces: Sequence[Piece], jobs: int, say) -> bool:
-    threads = max(1, torch.get_num_threads() // jobs)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        running = {pool.submit(_quietly, piece): piece for piece in pieces}
-        for number, done in enumerate(as_completed(running), start=1):
-            try:
-                done.result()
-            except Stopped:
-                pool.shutdown(cancel_futures=True)
-                return False
-            say(f"done, {number} of {len(pieces)}: {running[done].name}")
-    return True
-
-
-def _quietly(piece: Piece) -> None:
-    """What it says goes into its folder, because several at once would talk at the same time."""
-    piece.home.mkdir(parents=True, exist_ok=True)
-    with open(piece.home / "output.txt", "a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        piece.work()
 
 
 def require_sensible(plan: Plan) -> None:

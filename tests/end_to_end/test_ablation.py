@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
+import signal
 
+import psutil
 import pytest
-from small_runs import settings
+from small_runs import settings, start, wait_for_steps
 
 from semmim_mini import cli
 from semmim_mini.ablation import driver
@@ -100,6 +103,54 @@ def test_two_cells_at_a_time_give_the_same_figures(compared, tmp_path, monkeypat
     one, other = (json.loads((out / "cells" / "A0-seed0" / "figures.json").read_text(encoding="utf-8")) for out in (compared, tmp_path))
     assert one["gflop_per_image"] == other["gflop_per_image"] and one["steps"] == other["steps"]
     assert (tmp_path / "cells" / "A0-seed0" / "output.txt").stat().st_size > 0
+
+
+@pytest.fixture
+def two_cells(tmp_path):
+    """A comparison of four rows, two at a time, in the middle of its first two, and what its first process has started."""
+    typed = settings({"run.steps": 5_000, "run.eval_every": 5_000, "run.save_every": 5_000, "data.max_length": 20})
+    words = [word for setting in typed for word in ("--set", setting)]
+    asked = ("ablate", "--out", str(tmp_path), "--seeds", "1", "--rows", "A0,A1,A2,A4", "--jobs", "2", *words)
+    process = start("-m", "semmim_mini.cli", *asked, start_new_session=True)
+    for row in ("A0", "A1"):
+        wait_for_steps(process, tmp_path / "cells" / f"{row}-seed0" / "pretrain", 2, seconds=240)
+    started = psutil.Process(process.pid).children(recursive=True)
+    yield process, started
+    for one in started:
+        if one.is_running():
+            one.kill()
+    process.kill()
+
+
+def to_the_first_process(process) -> None:
+    process.send_signal(signal.SIGTERM)
+
+
+def to_all_of_them(process) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("ask", [to_the_first_process, to_all_of_them])
+def test_cells_at_a_time_stop_together(two_cells, tmp_path, ask):
+    process, started = two_cells
+    ask(process)
+    said, errors = process.communicate(timeout=240)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert "interrupted; everything is saved" in said
+    _, left = psutil.wait_procs(started, timeout=60)
+    assert not left
+    assert sorted(path.name for path in (tmp_path / "cells").iterdir()) == ["A0-seed0", "A1-seed0"]
+    for cell in (tmp_path / "cells").iterdir():
+        assert (cell / "pretrain" / "checkpoints" / "last").exists() and not (cell / "figures.json").exists()
+
+
+def test_a_killed_cell_is_told_with_the_remedy(two_cells):
+    process, started = two_cells
+    (cell, *_) = (one for one in started if "spawn_main" in " ".join(one.cmdline()))
+    cell.kill()
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 2 and "Traceback" not in errors, errors
+    assert "a process that trained a cell was killed, most often because memory ran out; lower --jobs=2" in errors
 
 
 def test_rows_that_share_a_first_phase_differ_from_their_first_step(tmp_path, capsys):
