@@ -10,8 +10,9 @@ A terminal sends Ctrl-C to all processes, a scheduler SIGTERM to the first or to
 import contextlib
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
@@ -33,29 +34,32 @@ class Piece(NamedTuple):
 def run_side_by_side(pieces: Sequence[Piece], jobs: int, say) -> bool:
     """`jobs` of them at a time, with a share of the threads each; False when it was interrupted.
 
+    A process gets its next piece when one is done, none in advance: nothing waits there that a process on its way out could still begin.
+
     Raises:
         UserError: one of the processes was killed.
     """
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads, waiting, done = max(1, torch.get_num_threads() // jobs), deque(pieces), 0
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool, _sigterm_as_ctrl_c():
+        running: dict[Future, Piece] = {}
         try:
-            running = {pool.submit(_run, piece): piece for piece in pieces}
-            for number, done in enumerate(as_completed(running), start=1):
-                done.result()
-                say(f"done, {number} of {len(pieces)}: {running[done].name}")
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    piece = waiting.popleft()
+                    running[pool.submit(_run, piece)] = piece
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    done += 1
+                    say(f"done, {done} of {len(pieces)}: {running.pop(future).name}")
         except (Stopped, KeyboardInterrupt):
             for process in multiprocessing.active_children():
-                process.terminate()  # asks: see `_stop` and `training.stopping.GracefulStop`
-            pool.shutdown(cancel_futures=True)
+                process.terminate()  # asks: see `_run` and `training.stopping.GracefulStop`
             return False
         except BrokenProcessPool as error:
             raise UserError(
                 f"a process that trained a cell was killed, most often because memory ran out; lower --jobs={jobs}, and give the same "
                 "command again: what is done stays done"
             ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # what runs is finished, nothing else is begun
-            raise
     return True
 
 
@@ -78,38 +82,17 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 # In the processes of the pool -----------------------------------------------------------------------------------------
 
 
-class _Worker:
-    """What a process of the pool knows of itself."""
-
-    busy = False
-    stopped = False
-
-
 def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, too, and asks; training listens for itself
     torch.set_num_threads(threads)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-
-
-def _stop(number, frame) -> None:
-    """Outside training, which listens for itself. Once: the second signal is the first, passed on."""
-    if not _Worker.stopped:
-        _Worker.stopped = True
-        if _Worker.busy:
-            raise KeyboardInterrupt
 
 
 def _run(piece: Piece) -> None:
     """What it says goes into its folder, because several at once would talk at the same time."""
-    if _Worker.stopped:
-        raise Stopped
-    _Worker.busy = True
-    try:
-        piece.home.mkdir(parents=True, exist_ok=True)
-        with open(piece.home / "output.txt", "a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-            piece.work()
-    except (Stopped, KeyboardInterrupt):
-        _Worker.stopped = True
-        raise Stopped from None
-    finally:
-        _Worker.busy = False
+    piece.home.mkdir(parents=True, exist_ok=True)
+    with (
+        _sigterm_as_ctrl_c(),
+        open(piece.home / "output.txt", "a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+    ):
+        piece.work()
