@@ -83,6 +83,7 @@ class ImageConfig:
     form: str = "vit"  # vit | clip: details in which CLIP's transformer differs from all others
     pretrained: str = ""  # CLIP, DeiT, DINO, DINOv2 or ViT of transformers, by name or folder; "" starts from scratch
     freeze: int = 0  # that many first layers, with patches and positions, stay as pre-trained
+    readout: int = 0  # [CLS] is a linear map of that many last layers' [CLS] and means [F: DINOv2's probes]; 0: it is the last layer's own
     remember: int = 0  # MiB for what those layers say of pictures that come again: model/remembered.py
 
     def __post_init__(self):
@@ -96,6 +97,9 @@ class ImageConfig:
         _require(0 <= self.freeze <= self.depth, "image.freeze", self.freeze, f"needs 0 to image.depth={self.depth} layers")
         _require(not self.freeze or bool(self.pretrained), "image.freeze", self.freeze, "only image.pretrained layers can be frozen")
         _require(self.remember >= 0, "image.remember", self.remember, "needs 0 (off) or more MiB")
+        _require(0 <= self.readout <= self.depth, "image.readout", self.readout, f"needs 0 to image.depth={self.depth} layers")
+        leaks = self.readout > 0 and self.isolation == "mask"
+        _require(not leaks, "image.isolation", self.isolation, "means of patches that read text tell [CLS] the caption; take fork")
         _require(not self.remember or self.freeze > 0, "image.remember", self.remember, "only frozen layers (image.freeze) stay the same")
 
 
@@ -110,11 +114,13 @@ class TextConfig:
     dropout: float = 0.0
     pretrained: str = ""  # a transformers BERT by name or folder for the text encoder; "" starts from scratch
     freeze: bool = False  # keep a pre-trained text encoder fixed
+    readout: int = 0  # as in the image encoder; 1 gives MiniLM and its like the mean of words that they were trained on
 
     def __post_init__(self):
         _at_least_one("text", self, "width", "heads", "depth", "fusion_depth", "decoder_depth")
         _require(self.mlp_ratio * self.width >= 1, "text.mlp_ratio", self.mlp_ratio, "leaves no hidden unit; 4 is usual")
         _require(self.width % self.heads == 0, "text.width", self.width, f"must be a multiple of text.heads={self.heads}")
+        _require(0 <= self.readout <= self.depth, "text.readout", self.readout, f"needs 0 to text.depth={self.depth} layers")
         _require(0 <= self.dropout < 1, "text.dropout", self.dropout, "needs 0 ≤ dropout < 1")
         _require(not self.freeze or bool(self.pretrained), "text.freeze", self.freeze, "only a text.pretrained encoder can be frozen")
 

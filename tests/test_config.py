@@ -219,6 +219,10 @@ IMPOSSIBLE = [
     ("text.freeze=true", "text.freeze=True"),
     ("image.remember=100", None),  # nothing is frozen
     ("image.remember=-1", None),
+    ("image.readout=5", None),
+    ("image.readout=-1", None),
+    ("text.readout=3", None),
+    ("text.readout=-1", None),
     ("space.prototypes=1", None),
     ("space.hidden=0", None),
     ("space.bottleneck=0", None),

@@ -16,7 +16,10 @@ the same with and without text, so it is computed once (`trunk`) and the rest (`
 [CLS] must agree across views on what is *shown* [H]; if the caption reaches it, two views of one image agree by quoting the caption.
 `mask` looks sufficient and is not: see `layers.TextForImage.allowed`.
 
-Without text and mask this is a plain ViT; tests prove it equal to timm's and transformers' on a tiny configuration. Weights of
+With `readout` [CLS] is a linear map of what several layers say of the whole picture (`readout.py`). Their notes travel behind the
+tokens, out of sight of the layers.
+
+Without text, mask and readout this is a plain ViT; tests prove it equal to timm's and transformers' on a tiny configuration. Weights of
 CLIP, DeiT, DINO, DINOv2 and ViT fit in: `pretrained_image.py`.
 """
 
@@ -28,6 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semmim_mini.config import ImageConfig
 from semmim_mini.model.layers import EPSILON, Layer, TextForImage
+from semmim_mini.model.readout import Readout, note, replace_cls
 from semmim_mini.model.remembered import Remembered
 
 
@@ -44,10 +48,11 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.config, width = config, config.width
         self.side = resolution // config.patch
+        self.tokens = 1 + self.side**2
         self.patchify = nn.Conv2d(3, width, config.patch, config.patch)
         self.cls = nn.Parameter(torch.zeros(width))
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.positions = nn.Parameter(torch.zeros(1 + self.side**2, width))
+        self.positions = nn.Parameter(torch.zeros(self.tokens, width))
         # CLIP normalises what enters the first layer; everybody else leaves that to the layer.
         self.norm_input = nn.LayerNorm(width, eps=EPSILON["clip"]) if config.form == "clip" else nn.Identity()
         gated = [config.injection == "gated" and i >= config.inject_from for i in range(config.depth)]
@@ -55,8 +60,9 @@ class ImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=EPSILON[config.form])
         self.text_map = nn.Linear(text_width, width)  # the only new weights that injection by appending needs
         self.checkpointed = False  # recompute layers in the backward pass
-        self.remembered: Remembered | None = None  # what frozen layers of the trunk said of pictures, in training
+        self.remembered: Remembered | None = None  # what frozen layers said of pictures, in training
         self.apply(_init_vit)
+        self.readout = Readout(width, config.readout) if config.readout else None
         for layer in self.layers:  # residual updates start at half size
             layer.attention.out.weight.data.mul_(0.5)
             layer.mlp[2].weight.data.mul_(0.5)
@@ -80,24 +86,23 @@ class ImageEncoder(nn.Module):
             self.cls.requires_grad_(False)
             self.positions.requires_grad_(False)
 
-    def trunk(self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b tokens d"]:
-        """Layers below m: what text cannot change."""
-        below = self.layers[: self.config.inject_from]
-        if self.remembered is None or mask is not None or not (self.training and torch.is_grad_enabled()):
-            return self._run(self.embed(images, mask), below, None)
-        held = self.config.freeze
-        x = self.remembered(images, lambda new: self._run(self.embed(new), below[:held], None))
-        return self._run(x, below[held:], None)
+    def trunk(self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b s d"]:
+        """Layers below m: what text cannot change. Notes for a readout that begins below m come last."""
+        return self._run(self.embed(images, mask), range(self.config.inject_from))
 
-    def branch(self, x: Float[Tensor, "b tokens d"], text: TextForImage | None = None) -> Float[Tensor, "b tokens d"]:
+    def branch(self, x: Float[Tensor, "b s d"], text: TextForImage | None = None) -> Float[Tensor, "b tokens d"]:
         """Layers from m on, and the final norm; with `text`, patches read it."""
-        return self.norm(self._run(x, self.layers[self.config.inject_from :], text))
+        return self._read_out(self._run(x, range(self.config.inject_from, self.config.depth), text))
 
     def forward(
         self, images: Float[Tensor, "b 3 h w"], mask: Bool[Tensor, "b n"] | None = None, text: TextForImage | None = None
     ) -> Float[Tensor, "b tokens d"]:
         """All layers: [CLS] first, then the n patches."""
-        return self.branch(self.trunk(images, mask), text)
+        if self.remembered is None or mask is not None or text is not None or not (self.training and torch.is_grad_enabled()):
+            return self.branch(self.trunk(images, mask), text)
+        held = self.config.freeze
+        x = self.remembered(images, lambda new: self._run(self.embed(new), range(held)))
+        return self._read_out(self._run(x, range(held, self.config.depth)))
 
     def read(self, tokens: Float[Tensor, "b l t"], words: Bool[Tensor, "b l"]) -> TextForImage:
         """Text features made readable for this encoder: mapped to width d, [CLS] shielded as `isolation` says."""
@@ -105,7 +110,7 @@ class ImageEncoder(nn.Module):
 
     def cls_attention(self, x: Float[Tensor, "b tokens d"]) -> Float[Tensor, "b n"]:
         """The last layer's attention from [CLS] to each patch, averaged over heads, given the trunk's output [F: AttMask]."""
-        x = self._run(x, self.layers[self.config.inject_from : -1], None)
+        x = self._run(x, range(self.config.inject_from, self.config.depth - 1))[:, : self.tokens]
         last = self.layers[-1]
         return last.attention.weights(last.norm_attention(x))[:, :, 0, 1:].mean(dim=1)
 
@@ -113,14 +118,22 @@ class ImageEncoder(nn.Module):
         """Query of the text [CLS] and keys of the patches in layer m, (b, h, 1, c) and (b, h, n, c) [F: TRIPS]."""
         layer = self.layers[self.config.inject_from]
         query, _, _ = layer.attention.project(layer.norm_attention(self.text_map(text_cls))[:, None])
-        _, key, _ = layer.attention.project(layer.norm_attention(x))
+        _, key, _ = layer.attention.project(layer.norm_attention(x[:, : self.tokens]))
         return query, key[:, :, 1:]
 
-    def _run(self, x: Tensor, layers: nn.ModuleList, text: TextForImage | None) -> Tensor:
-        for layer in layers:
+    def _run(self, x: Tensor, numbers: range, text: TextForImage | None = None) -> Tensor:
+        """Some layers one after another. Each of the last `readout` ones leaves its notes behind all others'."""
+        for number in numbers:
+            layer, tokens, notes = self.layers[number], x[:, : self.tokens], x[:, self.tokens :]
             recompute = self.checkpointed and torch.is_grad_enabled()
-            x = checkpoint(layer, x, text, use_reentrant=False) if recompute else layer(x, text)
+            x = checkpoint(layer, tokens, text, use_reentrant=False) if recompute else layer(tokens, text)
+            if number >= self.config.depth - self.config.readout:
+                x = torch.cat([x, notes, note(x[:, 0], x[:, 1:].mean(dim=1))], dim=1)
         return x
+
+    def _read_out(self, x: Float[Tensor, "b s d"]) -> Float[Tensor, "b tokens d"]:
+        x = self.norm(x)
+        return x if self.readout is None else replace_cls(x[:, : self.tokens], self.readout(x[:, self.tokens :]))
 
 
 def _init_vit(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ code is needed afterwards, and is a setting where it cannot:
 | CLIP's activation, ε and first norm     | `image.form=clip` |
 
 [F: ALBEF and mPLUG start from such weights; CLIP ViT-B/16 is what `base` takes.] Where `image.depth` is smaller than the source's, its
-first layers are taken and its last norm. `text_map` and a missing mask token have no counterpart and stay fresh.
+first layers are taken and its last norm. `text_map`, a readout and a missing mask token have no counterpart and stay fresh.
 """
 
 import torch
@@ -32,6 +32,7 @@ KINDS = {"vit": "vit", "deit": "vit", "dinov2": "vit", "clip": "clip", "clip_vis
 STATISTICS = {"vit": ([0.5] * 3, [0.5] * 3)}
 STATISTICS |= {kind: (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) for kind in ("deit", "dinov2")}
 STATISTICS |= {kind: (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) for kind in ("clip", "clip_vision_model")}
+FRESH = ("text_map.", "mask_token", "readout.")  # no ViT has them, or only some
 LAYERS = ("layers", "encoder.layer", "encoder.layers")
 ROLES = {  # of a layer's parts: our name, and what others call it
     "norm_attention": ("layernorm_before", "norm1", "layer_norm1"),
@@ -68,10 +69,10 @@ def load_pretrained_image(model: SemMIM, name: str) -> None:
     mean, deviation = _pixel_statistics(name, config.model_type)
     ours = translate(source.state_dict(), model.config.image.depth, model.student.image.side, mean, deviation)
     missing = model.student.image.load_state_dict(ours, strict=False)
-    fresh = {key for key in missing.missing_keys if not key.startswith(("text_map.", "mask_token")) and ".text_attention." not in key}
-    if fresh or missing.unexpected_keys:
+    absent = {key for key in missing.missing_keys if not key.startswith(FRESH) and ".text_attention." not in key}
+    if absent or missing.unexpected_keys:
         raise UserError(
-            f"image.pretrained={name!r} lacks or has more than a ViT's weights: {sorted(fresh | set(missing.unexpected_keys))[:5]}"
+            f"image.pretrained={name!r} lacks or has more than a ViT's weights: {sorted(absent | set(missing.unexpected_keys))[:5]}"
         )
     model.teacher.image.load_state_dict(model.student.image.state_dict())
 

@@ -11,6 +11,9 @@ A picture is known by its pixels and by nothing else, so flips are pictures of t
 What it takes is few different views: `data.crop_scale=[1,1]` and `data.randaugment=false`; a random crop never comes again, and then
 nothing is gained and room is lost. Ids of the data set would be quicker to look up, and wrong as soon as a view changes.
 
+All held layers of a clean picture that reads no text are remembered, also those above m, where text would enter; and the notes that they
+leave for a readout.
+
 Not stored with checkpoints: a resumed run fills it anew, and rounds differently in the seventh digit where pictures come in batches of
 another size. `semmim-mini plan` counts as if nothing was remembered, as it is in the first epochs.
 """

@@ -118,7 +118,7 @@ class SemMIM(nn.Module):
         self.student.image.freeze(image.freeze)
         self.student.image.remembered = Remembered(image.remember) if image.remember else None
         if text.freeze:
-            self.student.text.requires_grad_(False)
+            self.student.text.bert.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "SemMIM":

@@ -20,6 +20,7 @@ from transformers import BertConfig, BertModel, DynamicCache, EncoderDecoderCach
 from transformers.models.bert.modeling_bert import BertEncoder, BertOnlyMLMHead
 
 from semmim_mini.config import TextConfig
+from semmim_mini.model.readout import Readout, note, replace_cls
 
 # transformers 5 renamed this argument of BERT on its way; versions that know both names warn about the old one.
 PAST = "cache" if "cache" in inspect.signature(BertModel.forward).parameters else "past_key_values"
@@ -67,14 +68,22 @@ def listening(module: nn.Module, encoder: BertEncoder):
 
 
 class TextEncoder(nn.Module):
-    """The first layers of BERT [F: ALBEF]. Token ids (b, l) → features (b, l, width), [CLS] at position 0."""
+    """The first layers of BERT [F: ALBEF]. Token ids (b, l) → features (b, l, width), [CLS] at position 0: BERT's own, or with `readout`
+    a linear map of what several layers say of the whole text (`readout.py`)."""
 
     def __init__(self, config: TextConfig, vocab_size: int, max_length: int):
         super().__init__()
         self.bert = BertModel(bert_config(config, vocab_size, config.depth, max_length), add_pooling_layer=False)
+        self.read_layers = config.readout
+        self.readout = Readout(config.width, config.readout) if config.readout else None
 
     def forward(self, ids: Int[Tensor, "b l"], words: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
-        return self.bert(input_ids=ids, attention_mask=words.long()).last_hidden_state
+        if self.readout is None:
+            return self.bert(input_ids=ids, attention_mask=words.long()).last_hidden_state
+        layers = self.bert(input_ids=ids, attention_mask=words.long(), output_hidden_states=True).hidden_states[-self.read_layers :]
+        share = (words / words.sum(dim=1, keepdim=True))[..., None]  # [CLS] and [SEP] are words, too [F: sentence-transformers]
+        notes = [note(x[:, 0], (share * x).sum(dim=1)) for x in layers]
+        return replace_cls(layers[-1], self.readout(torch.cat(notes, dim=1)))
 
 
 class FusionEncoder(nn.Module):

@@ -11,6 +11,8 @@ r"""What the parts of a step keep from forward to backward on one GPU, in number
 An activation that two parts share counts where it is made.
 """
 
+from semmim_mini.config import ImageConfig, TextConfig
+from semmim_mini.model.readout import NOTES
 from semmim_mini.plan.layers import Kept
 from semmim_mini.plan.parameters import parameters
 from semmim_mini.plan.sizes import Sizes
@@ -51,12 +53,18 @@ def _text_encoder(sizes: Sizes) -> Kept:
     if sizes.config.text.freeze:
         return Kept(full=sizes.texts * sizes.l * sizes.config.text.width)
     layers = sizes.text_layer.kept(sizes.texts, sizes.l) * sizes.config.text.depth
-    return _embeddings(sizes, sizes.texts) + layers + Kept(full=sizes.texts * sizes.l * sizes.config.text.width)  # the result
+    result = Kept(full=sizes.texts * sizes.l * sizes.config.text.width)
+    return _embeddings(sizes, sizes.texts) + layers + result + _notes(sizes.config.text, sizes.texts)
 
 
 def _norms(sizes: Sizes, rows: float, count: int) -> Kept:
     """Tokens in fp32: what a norm of its own reads, or makes for later parts."""
     return Kept(full=count * rows * sizes.s * sizes.config.image.width)
+
+
+def _notes(encoder: ImageConfig | TextConfig, rows: float) -> Kept:
+    """What a readout reads: [CLS] and mean of several layers."""
+    return Kept(product=rows * NOTES * encoder.readout * encoder.width)
 
 
 def _layers(sizes: Sizes, rows: float, numbers: range, t: int = 0) -> Kept:
@@ -68,7 +76,8 @@ def _layers(sizes: Sizes, rows: float, numbers: range, t: int = 0) -> Kept:
 def _clean(sizes: Sizes) -> Kept:
     """All layers that are not frozen, what the last norm reads and makes, and with CLIP what the first reads."""
     rows, image = sizes.clean_views * sizes.b, sizes.config.image
-    return _layers(sizes, rows, range(image.freeze, image.depth)) + _norms(sizes, rows, 3 if image.form == "clip" else 2)
+    layers = _layers(sizes, rows, range(image.freeze, image.depth))
+    return layers + _norms(sizes, rows, 3 if image.form == "clip" else 2) + _notes(image, rows)
 
 
 def _masked(sizes: Sizes) -> Kept:
@@ -77,7 +86,8 @@ def _masked(sizes: Sizes) -> Kept:
     for run in sizes.masked_runs:
         if run.goes_back:
             kept += _layers(sizes, b, run.layers, run.text)
-            kept += _norms(sizes, b, 2) if run.layers.stop == sizes.config.image.depth else Kept()
+            last = run.layers.stop == sizes.config.image.depth
+            kept += _norms(sizes, b, 2) + _notes(sizes.config.image, b) if last else Kept()
         if run.text:  # at the image's width, and where it was cast for that
             kept += Kept(product=b * sizes.l * sizes.config.image.width, again=b * sizes.l * sizes.config.text.width)
     return kept

@@ -4,6 +4,8 @@ The parts have the names that `semmim-mini bench` measures. Counted are matrix p
 literature; norms, softmax, losses, optimiser and EMA read and write memory more than they compute, and count as nothing.
 """
 
+from semmim_mini.config import ImageConfig, TextConfig
+from semmim_mini.model.readout import NOTES
 from semmim_mini.plan.layers import Work, product
 from semmim_mini.plan.sizes import Sizes
 
@@ -18,8 +20,8 @@ def _parts(sizes: Sizes) -> dict[str, Work]:
     if sizes.teaches:
         parts["teacher, forward"] = _teacher(sizes).without_gradient()
     if sizes.texts:
-        work = _text_encoder(sizes, sizes.texts)
-        parts["text encoder"] = work.without_gradient() if sizes.config.text.freeze else work
+        work, text = _text_encoder(sizes, sizes.texts), sizes.config.text
+        parts["text encoder"] = (work.without_gradient() if text.freeze else work) + _readout(text, sizes.texts)
     parts["clean student"] = _clean(sizes)
     if plan.has("itc", "itm"):
         parts["ITC"] = _contrast(sizes) + _similarities(sizes).without_gradient()
@@ -39,7 +41,13 @@ def _parts(sizes: Sizes) -> dict[str, Work]:
 
 
 def _text_encoder(sizes: Sizes, rows: float) -> Work:
+    """BERT's layers."""
     return sizes.text_layer.work(rows, sizes.l) * sizes.config.text.depth
+
+
+def _readout(encoder: ImageConfig | TextConfig, rows: float) -> Work:
+    """[CLS] from the notes of several layers; nothing without."""
+    return product(rows, NOTES * encoder.readout * encoder.width, encoder.width)
 
 
 def _embed(sizes: Sizes, rows: float) -> Work:
@@ -62,8 +70,10 @@ def _layers(sizes: Sizes, rows: float, numbers: range, t: int = 0) -> Work:
 def _teacher(sizes: Sizes) -> Work:
     config, b, views = sizes.config, sizes.b, sizes.teacher_views
     work = _text_encoder(sizes, b) + _embed(sizes, views * b) + _layers(sizes, views * b, range(config.image.depth))
+    work += _readout(config.text, b) + _readout(config.image, views * b)
     work += product(b, config.image.width, config.space.projection) + product(b, config.text.width, config.space.projection)
     if sizes.teacher_reads:
+        work += _readout(config.image, b)
         work += _read(sizes) + _layers(sizes, b, range(config.image.inject_from, config.image.depth), sizes.l)
     return work + (_head(sizes, views * b) if sizes.plan.has("consensus") else Work())
 
@@ -79,7 +89,7 @@ def _trained(sizes: Sizes, rows: float, number: int, t: int = 0) -> Work:
 def _clean(sizes: Sizes) -> Work:
     """The student's clean views; gradients go back to the first layer that is not frozen."""
     rows, image = sizes.clean_views * sizes.b, sizes.config.image
-    work = _embed(sizes, rows) + _layers(sizes, rows, range(image.freeze)).without_gradient()
+    work = _embed(sizes, rows) + _layers(sizes, rows, range(image.freeze)).without_gradient() + _readout(image, rows)
     return sum((_trained(sizes, rows, number) for number in range(image.freeze, image.depth)), work)
 
 
@@ -88,6 +98,7 @@ def _masked(sizes: Sizes) -> Work:
     work = _embed(sizes, sizes.b)
     for run in sizes.masked_runs:
         read = _read(sizes) if run.text else Work()
+        read += _readout(sizes.config.image, sizes.b) if run.layers.stop == sizes.config.image.depth else Work()
         if run.goes_back:
             work += sum((_trained(sizes, sizes.b, number, run.text) for number in run.layers), read)
         else:

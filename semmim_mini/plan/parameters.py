@@ -6,6 +6,8 @@ r"""Parameters by part, as formulas; tests hold them equal to the built model.
 The word head and the caption decoder share their output matrix with word embeddings, so that it counts once.
 """
 
+from semmim_mini.config import ImageConfig, TextConfig
+from semmim_mini.model.readout import NOTES
 from semmim_mini.plan.layers import linear
 from semmim_mini.plan.sizes import Sizes
 
@@ -17,7 +19,7 @@ def parameters(sizes: Sizes) -> dict[str, int]:
     text, losses = sizes.config.text, sizes.config.losses
     parts = {
         "image encoder": _image_encoder(sizes),
-        "text encoder": _embeddings(sizes) + text.depth * sizes.text_layer.parameters(),
+        "text encoder": _bert(sizes) + _readout(text),
         "ITC projections": linear(sizes.config.image.width, _p(sizes)) + linear(text.width, _p(sizes)),
         "encoding space": _space(sizes),
         "fusion encoder": _image_map(sizes) + text.fusion_depth * sizes.cross_layer.parameters(),
@@ -42,7 +44,7 @@ def frozen(sizes: Sizes) -> dict[str, int]:
     before = _patches(sizes) + (1 + sizes.s) * image.width  # patches, [CLS], positions
     return {
         "image encoder": first + before if image.freeze else 0,
-        "text encoder": parameters(sizes)["text encoder"] if text.freeze else 0,
+        "text encoder": _bert(sizes) if text.freeze else 0,
     }
 
 
@@ -62,7 +64,16 @@ def _image_encoder(sizes: Sizes) -> int:
     d = sizes.config.image.width
     tokens = d + d + sizes.s * d  # [CLS], mask token, positions
     layers = sum(layer.parameters() for layer in sizes.image_layers)
-    return _patches(sizes) + tokens + layers + 2 * d + linear(sizes.config.text.width, d)
+    return _patches(sizes) + tokens + layers + 2 * d + linear(sizes.config.text.width, d) + _readout(sizes.config.image)
+
+
+def _bert(sizes: Sizes) -> int:
+    return _embeddings(sizes) + sizes.config.text.depth * sizes.text_layer.parameters()
+
+
+def _readout(encoder: ImageConfig | TextConfig) -> int:
+    """[CLS] from the notes of several layers, where one is asked for."""
+    return linear(NOTES * encoder.readout * encoder.width, encoder.width) if encoder.readout else 0
 
 
 def _patches(sizes: Sizes) -> int:

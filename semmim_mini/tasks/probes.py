@@ -152,8 +152,8 @@ class Samples:
 
 @torch.no_grad()
 def layer_tokens(encoder: ImageEncoder, images: Tensor, layers: Sequence[int]) -> dict[int, Float[Tensor, "b tokens d"]]:
-    """Tokens after `layers`, text-free: 0 are the embeddings, `depth` the encoder's output. The final norm is put on all of them, so
-    that they share one scale [F: DINO]."""
+    """Tokens after `layers`, text-free: 0 are the embeddings, `depth` the encoder's output before any readout. The final norm is put on
+    all of them, so that they share one scale [F: DINO]."""
     x, found = encoder.embed(images), {}
     for number, layer in enumerate((None, *encoder.layers)):
         x = x if layer is None else layer(x)

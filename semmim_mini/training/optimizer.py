@@ -3,9 +3,10 @@
 import torch
 
 from semmim_mini.config import OptimConfig
+from semmim_mini.model import pretrained_image
 from semmim_mini.model.semmim import SemMIM
 
-FRESH = ("student.image.text_map.", "student.image.mask_token")  # new in an image encoder that is pre-trained otherwise
+FRESH = (*(f"student.image.{part}" for part in pretrained_image.FRESH), "student.text.readout.")  # new where all else is pre-trained
 
 
 def build_optimizer(model: SemMIM, config: OptimConfig) -> torch.optim.AdamW:
@@ -30,13 +31,10 @@ def build_optimizer(model: SemMIM, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def _is_pretrained(name: str, model: SemMIM) -> bool:
-    if name.startswith("student.text."):
-        return bool(model.config.text.pretrained)
-    return (
-        bool(model.config.image.pretrained)
-        and name.startswith("student.image.")
-        and not (name.startswith(FRESH) or ".text_attention." in name)
-    )
+    if name.startswith(FRESH) or ".text_attention." in name:
+        return False
+    groups = (("student.text.", model.config.text), ("student.image.", model.config.image))
+    return any(name.startswith(prefix) and bool(group.pretrained) for prefix, group in groups)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -58,30 +58,48 @@ def locked(make_model, *settings: str):
     return make_model("image.depth=3", "image.inject_from=2", "image.pretrained=somewhere", *settings)
 
 
+@pytest.mark.parametrize("readout", [0, 3])
 @pytest.mark.parametrize("held", [1, 2, 3])
-def test_an_encoder_that_remembers_says_and_learns_the_same(held, make_model, make_batch):
-    """Held layers above m are computed as ever: text may enter there."""
+def test_an_encoder_that_remembers_says_and_learns_the_same(held, readout, make_model, make_batch):
+    """Held layers above m, too, and what they leave for a readout."""
     gradients = []
     for settings in ((), ("image.remember=1",)):
-        model = locked(make_model, f"image.freeze={held}", *settings)
+        model = locked(make_model, f"image.freeze={held}", f"image.readout={readout}", *settings)
         encoder, images = model.student.image, make_batch(model.config).images[0]
         for _ in range(2):
             encoder.zero_grad()
             tokens = encoder(images)
             tokens.square().sum().backward()
         gradients.append((tokens.detach(), {name: x.grad for name, x in encoder.named_parameters() if x.grad is not None}))
+    assert sum(layer_calls(encoder, images)) == 3 - held
     (tokens, plain), (remembered, same) = gradients
     assert remembered.equal(tokens) and plain.keys() == same.keys() and all(plain[name].equal(same[name]) for name in plain)
     assert len(encoder.remembered.known) == len(images)
 
 
-def test_hidden_patches_and_evaluation_are_not_remembered(make_model, make_batch):
+def layer_calls(encoder, images) -> list[int]:
+    """How often each layer runs for pictures that were seen before."""
+    calls = [0] * len(encoder.layers)
+
+    def count(number):
+        return lambda *_: calls.__setitem__(number, calls[number] + 1)
+
+    hooks = [layer.register_forward_hook(count(number)) for number, layer in enumerate(encoder.layers)]
+    encoder(images)
+    for hook in hooks:
+        hook.remove()
+    return calls
+
+
+def test_pictures_that_read_text_hidden_patches_and_evaluation_are_not_remembered(make_model, make_batch):
     model = locked(make_model, "image.freeze=2", "image.remember=1")
     encoder, images = model.student.image, make_batch(model.config).images[0]
-    encoder.trunk(images, torch.ones(len(images), 4, dtype=torch.bool))
+    batch = make_batch(model.config)
+    encoder(images, torch.ones(len(images), 4, dtype=torch.bool))
+    encoder(images, text=encoder.read(model.student.text(batch.input_ids, batch.attention_mask), batch.attention_mask))
     with torch.no_grad():
-        encoder.trunk(images)
-    encoder.eval().trunk(images)
+        encoder(images)
+    encoder.eval()(images)
     assert not encoder.remembered.known
 
 

@@ -56,6 +56,8 @@ def test_layers_by_hand():
         ["losses.itm.weight=0", "losses.caption.weight=0", "masking.relevance=cross", "losses.consensus.weight=0"],
         ["losses.mim.weight=0", "losses.mlm.weight=0", "losses.student_passes=two", "text.width=24"],
         ["image.isolation=mask", "losses.student_passes=two"],
+        ["image.readout=3", "text.readout=2"],
+        ["image.readout=1", "losses.student_passes=two", "image.isolation=none"],
         ["losses.consensus.weight=0", "losses.student_passes=two"],
         ["losses.mim.weight=0", "losses.consensus.weight=0", "losses.mlm.weight=0", "losses.itm.weight=0"],
         ["losses.itc.weight=0", "losses.mim.weight=0", "losses.consensus.weight=0", "losses.mlm.weight=0", "losses.itm.weight=0"],

@@ -54,6 +54,7 @@ def test_presets_part_by_part(name):
     "settings",
     [
         ["image.injection=gated", "text.width=96", "data.max_length=70"],
+        ["image.readout=3", "text.readout=2", "text.pretrained=bert", "text.freeze=true"],
         ["space.shared=false", "losses.mim_target=pixels"],
         ["losses.mim_target=tokens", "losses.caption.weight=0", "masking.relevance=cross"],
         ["text.pretrained=bert", "text.freeze=true"],
