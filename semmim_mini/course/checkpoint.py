@@ -39,11 +39,21 @@ def course_model() -> tuple[SemMIM, object]:
     return model.eval(), tokenizer
 
 
-def pack(run: Path, folder: Path) -> None:
-    """The last checkpoint of `run` as a small folder."""
+def pack(run: Path, folder: Path, averaged: bool = False) -> None:
+    """The last checkpoint of `run` as a small folder.
+
+    Args:
+        averaged: one set of encoders instead of two, the teacher's, which are the average of the student's last steps. The file is then
+            little more than half as large, and the student of whoever loads it is the teacher's twin (`training/fitting.both_encoders`).
+    """
     source = checkpoint.find(run)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = checkpoint.load_tensors(source)
+    if averaged:
+        model, _ = load_run(source)
+        model.student.load_state_dict(model.teacher.state_dict())
+        tensors = {name: x for name, x in checkpoint.weights(model).items() if not name.startswith("student.")}
+    else:
+        tensors = checkpoint.load_tensors(source)
     small = {name: x.half() if x.is_floating_point() else x for name, x in tensors.items()}
     save_file(small, str(folder / "model.safetensors"))
     for name in ("config.yaml", "state.json"):
@@ -65,9 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m semmim_mini.course.checkpoint", description="Pack a run into data_samples/checkpoint.")
     parser.add_argument("run", type=Path, help="the folder of a finished pretrain")
     parser.add_argument("--out", type=Path, help="another folder than data_samples/checkpoint")
+    parser.add_argument("--averaged", action="store_true", help="one set of encoders, the teacher's: little more than half the file")
     parsed = parser.parse_args(arguments)
     try:
-        pack(parsed.run, parsed.out or course_folder())
+        pack(parsed.run, parsed.out or course_folder(), parsed.averaged)
     except (UserError, OSError) as error:
         print(f"{parsed.run} cannot be packed: {error}", file=sys.stderr)
         return 2

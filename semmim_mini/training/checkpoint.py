@@ -19,14 +19,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from semmim_mini.config import Config, differences, from_yaml, to_yaml
 from semmim_mini.errors import UserError
 from semmim_mini.plain_values import LARGEST, shown
 from semmim_mini.training import processes
-from semmim_mini.training.fitting import read_head, require_fitting
+from semmim_mini.training.fitting import both_encoders, read_head, require_fitting
 
 # Settings that do not change what is computed (`run.compile` and `run.parallel` change last digits): a run may be resumed with others.
 FREE_ON_RESUME = (
@@ -161,21 +161,27 @@ def require_same(stored: Config, wanted: Config) -> None:
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """Fill `model` from a checkpoint; nothing is unpickled. Floats may be stored shorter than they are here, not as whole numbers."""
-    path, own = checkpoint / "model.safetensors", model.state_dict()
+    path, own = checkpoint / "model.safetensors", model.state_dict(keep_vars=True)
     for name, stored in read_head(path).items():
         if name in own and stored.floating != own[name].is_floating_point():
             raise UserError(f"{path} is damaged: {name} is of another type than {own[name].dtype}; give another checkpoint")
+    tensors = load_tensors(checkpoint)
+    filled = {id(own[name]) for name in tensors if name in own}  # of tied weights a file has one name
+    wrong = [f"unknown {name}" for name in tensors if name not in own] + [f"no {name}" for name in own if id(own[name]) not in filled]
     try:
-        load_model(model, str(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit this configuration or is damaged: {error!s:.500}; give another checkpoint") from error
+        if not wrong:
+            model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # shapes
+        wrong = [str(error)]
+    if wrong:
+        raise UserError(f"{path} does not fit this configuration or is damaged: {', '.join(wrong):.500}; give another checkpoint")
 
 
 def load_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     """All weights of a checkpoint by name, for whoever needs some of them; of tied weights, one name."""
     path = checkpoint / "model.safetensors"
     try:
-        return load_file(str(path))
+        return both_encoders(load_file(str(path)))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is damaged or missing: {error!s:.500}; give another checkpoint") from error
 

@@ -8,7 +8,7 @@ as they say they are, because safetensors looks after that.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,14 @@ class Stored(NamedTuple):
     floating: bool
 
 
+def both_encoders(stored: dict[str, Any]) -> dict[str, Any]:
+    """By name, what a checkpoint holds or says of its weights. One that was packed to be small holds one set of encoders, the
+    teacher's, which are the average of the student's last steps [F: DINO evaluates these]: the student has the same."""
+    if any(name.startswith("student.") for name in stored):
+        return stored
+    return stored | {name.replace("teacher.", "student.", 1): value for name, value in stored.items() if name.startswith("teacher.")}
+
+
 def read_head(path: Path) -> dict[str, Stored]:
     """All tensors of a file by name.
 
@@ -37,7 +45,8 @@ def read_head(path: Path) -> dict[str, Stored]:
     try:
         with safe_open(str(path), framework="pt") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-            return {name: Stored(tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF"))) for name, part in parts.items()}
+            said = {name: Stored(tuple(part.get_shape()), part.get_dtype().startswith(("F", "BF"))) for name, part in parts.items()}
+            return both_encoders(said)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is damaged or missing: {error!s:.500}; give another checkpoint") from error
 

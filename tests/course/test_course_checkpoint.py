@@ -4,12 +4,17 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from semmim_mini.config import from_yaml, override
 from semmim_mini.course.checkpoint import course_folder, course_model, main, pack
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.sources import open_pairs
-from semmim_mini.experiment import report_on, run_experiment
+from semmim_mini.errors import UserError
+from semmim_mini.experiment import load_run, report_on, run_experiment
+from semmim_mini.model.semmim import SemMIM
+from semmim_mini.model.transfer import transfer
 from semmim_mini.training import checkpoint
 from semmim_mini.training.logbook import read_metrics
 
@@ -58,17 +63,49 @@ def _flat(values: dict, path: str = "") -> dict[str, float]:
     return found
 
 
-def test_a_run_is_packed_and_loads_like_any_checkpoint(tiny, tmp_path):
+@pytest.fixture
+def run(tiny, tmp_path):
+    """A finished run of two steps, whose student is ahead of its teacher."""
     config = override(tiny("data.max_length=24", "run.steps=2", "run.eval_size=8"), ["data.train_size=16", "data.vocab_size=300"])
     run_experiment(config, tmp_path / "run", say=lambda text: None, figures=False)
-    pack(tmp_path / "run", tmp_path / "packed")
-    whole, small = (checkpoint.load_tensors(folder) for folder in (checkpoint.find(tmp_path / "run"), tmp_path / "packed"))
+    return tmp_path / "run"
+
+
+def test_a_run_is_packed_and_loads_like_any_checkpoint(run, tmp_path):
+    pack(run, tmp_path / "packed")
+    whole, small = (checkpoint.load_tensors(folder) for folder in (checkpoint.find(run), tmp_path / "packed"))
     assert whole.keys() == small.keys()
     for name, x in whole.items():
         torch.testing.assert_close(small[name].to(x.dtype), x, rtol=1e-3, atol=1e-6)
-    one, other = (json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8")) for name in ("run", "packed"))
+    one, other = (json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in (run, tmp_path / "packed"))
     assert other["run"] == one["run"] and other["checkpoint"] == 2
     assert len(read_metrics(tmp_path / "packed" / "metrics.jsonl")) == 2
+
+
+def test_with_one_set_of_encoders_the_student_is_the_teachers_twin(run, tmp_path):
+    assert main([str(run), "--out", str(tmp_path / "packed"), "--averaged"]) == 0
+    with safe_open(str(tmp_path / "packed" / "model.safetensors"), framework="pt") as file:
+        names = set(file.keys())
+    assert not [name for name in names if name.startswith("student.")] and "teacher.image.cls" in names
+    (ours, _), (model, _) = (load_run(folder) for folder in (run, tmp_path / "packed"))
+    theirs, student = ours.teacher.state_dict(), model.student.state_dict()
+    assert student.keys() == theirs.keys() and not torch.equal(ours.student.image.positions, theirs["image.positions"])
+    for name, x in theirs.items():
+        torch.testing.assert_close(student[name], x, rtol=1e-3, atol=1e-6, msg=name)
+        assert torch.equal(student[name], model.teacher.state_dict()[name])
+    assert model.mlm_head.head.predictions.decoder.weight is model.student.text.bert.embeddings.word_embeddings.weight
+    torch.testing.assert_close(model.fusion.state_dict(), ours.fusion.state_dict(), rtol=1e-3, atol=1e-6)
+    other = SemMIM(model.config, len(theirs["text.bert.embeddings.word_embeddings.weight"]))
+    assert transfer(other, checkpoint.load_tensors(tmp_path / "packed")) == []  # another run starts from all of it
+
+
+def test_what_neither_encoder_has_is_still_missed(run, tmp_path):
+    pack(run, tmp_path / "packed", averaged=True)
+    tensors = load_file(str(tmp_path / "packed" / "model.safetensors"))
+    del tensors["teacher.image.cls"]
+    save_file(tensors, str(tmp_path / "packed" / "model.safetensors"))
+    with pytest.raises(UserError, match=r"image\.cls is missing in the file"):
+        load_run(tmp_path / "packed")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
