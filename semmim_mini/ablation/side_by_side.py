@@ -4,11 +4,13 @@ r"""Several cells at a time, each in a process of its own, which all end togethe
          │  Ctrl-C, SIGTERM: to every process
          └─────────────────────────────────────► the step is finished and saved, no further cell is begun
 
-A terminal sends Ctrl-C to all processes, a scheduler SIGTERM to the first or to all: whoever hears it, all stop.
+A terminal sends Ctrl-C to all processes, a scheduler SIGTERM to the first or to all: whoever hears it, all stop. If the first one is
+killed, which it cannot pass on, the others notice, and finish and save their step, too.
 """
 
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +23,7 @@ import torch
 
 from semmim_mini.ablation.cells import Stopped
 from semmim_mini.errors import UserError
+from semmim_mini.orphans import end_with_parent, orphaned
 
 
 class Piece(NamedTuple):
@@ -85,14 +88,19 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 def _begin(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, too, and asks; training listens for itself
     torch.set_num_threads(threads)
+    end_with_parent()
 
 
 def _run(piece: Piece) -> None:
     """What it says goes into its folder, because several at once would talk at the same time."""
     piece.home.mkdir(parents=True, exist_ok=True)
-    with (
-        _sigterm_as_ctrl_c(),
-        open(piece.home / "output.txt", "a", encoding="utf-8") as file,
-        contextlib.redirect_stdout(file),
-    ):
-        piece.work()
+    try:
+        with (
+            _sigterm_as_ctrl_c(),
+            open(piece.home / "output.txt", "a", encoding="utf-8") as file,
+            contextlib.redirect_stdout(file),
+        ):
+            piece.work()
+    finally:
+        if orphaned():
+            os._exit(1)  # the pool's own way out waits for the first process

@@ -1,17 +1,16 @@
 """Processes that work on many tasks, with results in the order of the tasks."""
 
-import os
 import signal
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import TypeVar
 
 from semmim_mini.errors import UserError
+from semmim_mini.orphans import end_with_parent
 
 Task, Result = TypeVar("Task"), TypeVar("Result")
 
@@ -55,9 +54,4 @@ class Workers:
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one says when to stop
     warnings.simplefilter("ignore")  # Pillow's on odd metadata, thousands of them
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent_process().join()  # a parent that was killed cannot say goodbye, and its workers would wait for ever
-    os._exit(1)
+    end_with_parent()

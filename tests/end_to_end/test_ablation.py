@@ -144,6 +144,16 @@ def test_cells_at_a_time_stop_together(two_cells, tmp_path, ask):
         assert (cell / "pretrain" / "checkpoints" / "last").exists() and not (cell / "figures.json").exists()
 
 
+def test_cells_whose_first_process_was_killed_save_and_end(two_cells, tmp_path):
+    process, started = two_cells
+    process.kill()
+    _, left = psutil.wait_procs(started, timeout=120)
+    assert not left
+    assert sorted(path.name for path in (tmp_path / "cells").iterdir()) == ["A0-seed0", "A1-seed0"]
+    for cell in (tmp_path / "cells").iterdir():
+        assert (cell / "pretrain" / "checkpoints" / "last").exists()
+
+
 def test_a_killed_cell_is_told_with_the_remedy(two_cells):
     process, started = two_cells
     (cell, *_) = (one for one in started if "spawn_main" in " ".join(one.cmdline()))
