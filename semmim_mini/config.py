@@ -206,6 +206,8 @@ class LossesConfig:
     answer: Term = field(default_factory=lambda: Term(weight=0.0))  # of fine-tuning for questions only
     queue: int = 0  # ITC negatives from earlier steps [F: 65,536 in ALBEF]; 0 for none
     itc_keys: str = "student"  # batch keys: teacher [F: ALBEF] | student [F: CLIP; learns faster while the teacher is young]
+    # Where ITC's learned temperature is kept [F: ALBEF]; it begins at 0.07. Equal ends fix it: little data teaches it to be sure too early.
+    temperature: tuple[float, float] = (0.001, 0.5)
     alpha: float = 0.4  # share of the teacher's similarity in the ITC targets [F: ALBEF]
     alpha_ramp: tuple[float, float] = (0.93, 1.0)  # shares of the run between which alpha grows from 0 [F: the first epoch]
     # Shares of the run between which ITM negatives go from random to hard [F: hard at once; C: a ramp]. (1, 1) is random throughout:
@@ -219,6 +221,7 @@ class LossesConfig:
 
     def __post_init__(self):
         _require(0 <= self.alpha <= 1, "losses.alpha", self.alpha, "needs a share from 0 to 1")
+        _require(0 < self.temperature[0] <= self.temperature[1], "losses.temperature", self.temperature, "needs 0 < low ≤ high")
         _one_of("losses.itc_keys", self.itc_keys, ("teacher", "student"))
         _one_of("losses.mim_target", self.mim_target, ("codes", "pixels", "tokens"))
         _one_of("losses.student_passes", self.student_passes, ("two", "three"))

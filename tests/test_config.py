@@ -241,6 +241,8 @@ IMPOSSIBLE = [
     ("teacher.cls_queue=-1", None),
     ("masking.strategy='best'", None),
     ("masking.relevance='gut'", None),
+    ("losses.temperature=[0.1, 0.05]", "losses.temperature=(0.1, 0.05)"),
+    ("losses.temperature=0.0", "losses.temperature=(0.0, 0.0)"),
     ("losses.caption.weight=0.0", "masking.relevance='caption'"),
     ("optim.lr_end=0.1", None),
     ("masking.ratio=0.0", "masking.ratio=(0.0, 0.0)"),

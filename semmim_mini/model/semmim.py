@@ -22,7 +22,7 @@ from semmim_mini.model.remembered import Remembered
 from semmim_mini.model.text_encoder import CaptionDecoder, FusionEncoder, TextEncoder, WordHead
 from semmim_mini.objectives.contrastive import enqueue
 
-TEMPERATURES = (0.001, 0.5)  # of ITC [F: ALBEF]
+TEMPERATURE = 0.07  # of ITC, at first [F: ALBEF]
 
 
 class Encoders(nn.Module):
@@ -111,7 +111,8 @@ class SemMIM(nn.Module):
         self.pixel_head = nn.Linear(image.width, pixels) if losses.mim_target == "pixels" else None
         self.token_head = nn.Linear(image.width, losses.patch_tokens) if losses.mim_target == "tokens" else None
         self.register_buffer("codebook", torch.zeros(losses.patch_tokens if self.token_head is not None else 0, pixels))
-        self.temperature = nn.Parameter(torch.tensor(0.07))  # of ITC, learnable [F: ALBEF]
+        self.temperature = nn.Parameter(torch.tensor(TEMPERATURE))  # of ITC, learnable [F: ALBEF]
+        self.keep_temperature()
         self.memory = Memory(config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.student.image.checkpointed = config.run.checkpoint_activations
@@ -128,7 +129,7 @@ class SemMIM(nn.Module):
         return self
 
     def itc_temperature(self) -> Tensor:
-        """In [0.001, 0.5] [F: ALBEF], because `keep_temperature` is called after every optimiser step.
+        """In the range of `losses.temperature` [F: ALBEF], because `keep_temperature` is called after every optimiser step.
 
         Not clamped here: on the border and beyond, a clamp has no gradient, and the temperature would stay there for good.
         """
@@ -137,7 +138,7 @@ class SemMIM(nn.Module):
     @torch.no_grad()
     def keep_temperature(self) -> None:
         """Back into its range, should an optimiser step have led out of it."""
-        self.temperature.clamp_(*TEMPERATURES)
+        self.temperature.clamp_(*self.config.losses.temperature)
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that the optimiser moves."""

@@ -65,6 +65,19 @@ def test_the_temperature_stays_in_its_range(make_model, raw, used):
     assert model.temperature.grad.item() == 1.0  # on its border, too: a clamp would have none there, and the temperature would stay
 
 
+@pytest.mark.parametrize(("kept", "raw", "used"), [("0.07", 3.0, 0.07), ("[0.05, 0.5]", 0.01, 0.05)])
+def test_the_range_of_the_temperature_is_a_setting(make_model, kept, raw, used):
+    model = make_model(f"losses.temperature={kept}")
+    model.temperature.data.fill_(raw)
+    model.keep_temperature()
+    assert model.itc_temperature().item() == pytest.approx(used)
+
+
+def test_a_temperature_outside_its_range_begins_at_the_border(make_model):
+    assert make_model().itc_temperature().item() == pytest.approx(0.07)
+    assert make_model("losses.temperature=[0.1, 0.5]").itc_temperature().item() == pytest.approx(0.1)
+
+
 def test_heads_are_built_only_where_they_are_used(make_model):
     codes, pixels, tokens = (make_model(f"losses.mim_target={t}") for t in ("codes", "pixels", "tokens"))
     assert codes.pixel_head is None and codes.token_head is None and codes.codebook.shape == (0, 192)
