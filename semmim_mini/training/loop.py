@@ -189,7 +189,7 @@ class Training:
                     stack.enter_context(self.spread.apart())
                 outputs.append(self.spread.losses(part, plan, seed))
                 total = sum(plan.weights[name] * loss for name, loss in outputs[-1].losses.items())
-                _require_finite(outputs[-1], step)
+                _require_finite(outputs[-1], step, self.folder)
                 self.accelerator.backward(total / len(parts))
         norm = self._update(plan, step)
         for output in outputs:
@@ -247,13 +247,15 @@ def _step_seed(seed: int, step: int, part: int) -> int:
     return int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step * 1_009 + part)))
 
 
-def _require_finite(output: StepOutput, step: int) -> None:
+def _require_finite(output: StepOutput, step: int, folder: Path) -> None:
     """Stops before a bad loss can reach the weights, naming the term."""
     for name, loss in output.losses.items():
         if not torch.isfinite(loss):
+            intact = f"the last checkpoint is intact: go on from it by --checkpoint {folder}"
+            begin = intact if checkpoint.read_pointer(folder, "last") else "nothing is saved yet: begin again"
             raise Diverged(
-                f"loss term {name} is {float(loss.detach())} at step {step + 1}; the last checkpoint is intact: "
-                f"resume with a lower optim.lr, precision fp32 or bf16, or a smaller losses.{name}.weight in a new folder"
+                f"loss term {name} is {float(loss.detach())} at step {step + 1}; {begin} in a new folder, with a lower optim.lr, "
+                f"run.precision fp32 or bf16, or a smaller losses.{name}.weight"
             )
 
 

@@ -41,6 +41,12 @@ def test_a_loss_that_is_no_number_names_term_and_step(value, small, tmp_path, mo
     assert train(small, tmp_path, resume=True).steps == 6
 
 
+def test_before_anything_is_saved_no_checkpoint_is_promised(small, tmp_path, monkeypatch):
+    spoil(monkeypatch, step=0, value=float("nan"))
+    with pytest.raises(loop.Diverged, match="loss term mlm is nan at step 1; nothing is saved yet: begin again in a new folder"):
+        train(small, tmp_path)
+
+
 def test_a_gradient_that_is_no_number_stops_before_the_weights(small, tmp_path, monkeypatch):
     real = loop.Training._update
 
