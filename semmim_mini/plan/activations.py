@@ -84,10 +84,8 @@ def _masked(sizes: Sizes) -> Kept:
     """The masked view; of frozen layers a little less is kept than counted here."""
     b, kept = sizes.b, _norms(sizes, sizes.b, 1 if sizes.config.image.form == "clip" else 0)
     for run in sizes.masked_runs:
-        if run.goes_back:
-            kept += _layers(sizes, b, run.layers, run.text)
-            last = run.layers.stop == sizes.config.image.depth
-            kept += _norms(sizes, b, 2) + _notes(sizes.config.image, b) if last else Kept()
+        kept += _layers(sizes, b, run.layers, run.text)
+        kept += _norms(sizes, b, 2) + _notes(sizes.config.image, b) if run.layers.stop == sizes.config.image.depth else Kept()
         if run.text:  # at the image's width, and where it was cast for that
             kept += Kept(product=b * sizes.l * sizes.config.image.width, again=b * sizes.l * sizes.config.text.width)
     return kept

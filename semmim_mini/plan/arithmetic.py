@@ -97,12 +97,8 @@ def _masked(sizes: Sizes) -> Work:
     """The masked view. Gradients reach the mask token through frozen layers, too."""
     work = _embed(sizes, sizes.b)
     for run in sizes.masked_runs:
-        read = _read(sizes) if run.text else Work()
-        read += _readout(sizes.config.image, sizes.b) if run.layers.stop == sizes.config.image.depth else Work()
-        if run.goes_back:
-            work += sum((_trained(sizes, sizes.b, number, run.text) for number in run.layers), read)
-        else:
-            work += (_layers(sizes, sizes.b, run.layers, run.text) + read).without_gradient()
+        work += sum((_trained(sizes, sizes.b, number, run.text) for number in run.layers), _read(sizes) if run.text else Work())
+        work += _readout(sizes.config.image, sizes.b) if run.layers.stop == sizes.config.image.depth else Work()
     return work
 
 

@@ -18,7 +18,6 @@ class Run(NamedTuple):
 
     layers: range
     text: int  # tokens that they read besides
-    goes_back: bool  # whether gradients come
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,15 @@ class Sizes:
 
     @property
     def masked_runs(self) -> list["Run"]:
-        """How the masked view runs through the image layers: the trunk, the branch that reads text, in `two` passes also one that
-        does not. A run whose result no loss reads goes forwards only."""
+        """How the masked view runs through the image layers: the trunk, for MIM the branch that reads text, for the consensus of `two`
+        passes one that does not."""
         m, depth, reads = self.config.image.inject_from, self.config.image.depth, self.config.losses.mim_student_text
         cls_reads = reads and self.config.image.isolation != "fork"  # [CLS] is then taken from the branch that read
-        asked = self.plan.has("mim") or (self.plan.has("consensus") and cls_reads)
-        runs = [Run(range(m), 0, True), Run(range(m, depth), self.l if reads else 0, asked)]
-        if self.masked_view == 1:
-            runs.append(Run(range(m, depth), 0, self.plan.has("consensus")))
+        runs = [Run(range(m), 0)]
+        if self.plan.has("mim") or cls_reads:
+            runs.append(Run(range(m, depth), self.l if reads else 0))
+        if self.masked_view == 1 and self.plan.has("consensus") and not cls_reads:
+            runs.append(Run(range(m, depth), 0))
         return runs
 
     @property

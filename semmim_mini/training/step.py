@@ -252,12 +252,12 @@ class SemMIMStep(nn.Module):
         if plan.has("mim") or losses.student_passes == "two":
             mask = self.masker(teaching, batch, plan, draw)
             trunk = model.student.image.trunk(batch.images[view], mask)
-            if losses.student_passes == "two":
-                cls = torch.stack([cls[0], model.student.image.branch(trunk)[:, 0]])
-            reading = self.injected_text(text, batch.attention_mask)
-            patches = model.student.image.branch(trunk, reading)
-            if plan.has("consensus") and reading is not None:
-                cls = self._cls(cls, view, patches)
+            cls_reads = losses.mim_student_text and self.config.image.isolation != "fork"
+            if plan.has("mim") or cls_reads:
+                patches = model.student.image.branch(trunk, self.injected_text(text, batch.attention_mask))
+            if plan.has("consensus") and (cls_reads or losses.student_passes == "two"):
+                own = patches[:, 0] if cls_reads else model.student.image.branch(trunk)[:, 0]
+                cls = torch.stack([own, cls[1]] if view == 0 else [cls[0], own])
             if plan.has("mim"):
                 out.losses["mim"] = self.mim(patches[:, 1:], mask, teaching, batch, plan, out)
             out.metrics["masked_share"] = mask.float().mean()
