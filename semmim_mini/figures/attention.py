@@ -23,7 +23,7 @@ FORBIDDEN = "#E4E4E4"
 
 def small_encoder(config: ImageConfig, isolation: str, layers: int, seed: int = 0) -> ImageEncoder:
     """A random encoder of 3 × 3 patches, one layer without text and `layers` with it."""
-    config = replace(config, width=32, heads=4, depth=1 + layers, inject_from=1, isolation=isolation, freeze=0, remember=0)
+    config = replace(config, width=32, heads=4, depth=1 + layers, inject_from=1, isolation=isolation, freeze=0, remember=0, readout=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = ImageEncoder(config, GRID * config.patch, TEXT_WIDTH).eval()

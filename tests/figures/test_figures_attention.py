@@ -24,6 +24,7 @@ def test_a_mask_is_tight_for_one_layer_only():
 
 def test_layers_that_are_held_in_the_run_are_no_matter_here():
     assert cls_leak(replace(CONFIG, depth=12, inject_from=10, pretrained="x", freeze=10, remember=100), "mask", 1) == 0.0
+    assert cls_leak(replace(CONFIG, readout=2), "mask", 1) == 0.0
 
 
 @pytest.mark.parametrize("isolation", ["none", "mask", "fork"])
