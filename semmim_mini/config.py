@@ -26,6 +26,8 @@ from typing import Any, get_args, get_origin
 from semmim_mini.errors import UserError
 from semmim_mini.plain_values import LARGEST, named, read_yaml, shown
 
+NOTES = 2  # of each layer that a readout reads: [CLS] and mean
+
 
 def _require(ok: bool, name: str, value: Any, valid: str) -> None:
     if not ok:

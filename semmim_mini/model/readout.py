@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-NOTES = 2  # of each layer: [CLS], mean
+from semmim_mini.config import NOTES
 
 
 class Readout(nn.Module):

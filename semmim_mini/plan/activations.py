@@ -11,8 +11,7 @@ r"""What the parts of a step keep from forward to backward on one GPU, in number
 An activation that two parts share counts where it is made.
 """
 
-from semmim_mini.config import ImageConfig, TextConfig
-from semmim_mini.model.readout import NOTES
+from semmim_mini.config import NOTES, ImageConfig, TextConfig
 from semmim_mini.plan.layers import Kept
 from semmim_mini.plan.parameters import parameters
 from semmim_mini.plan.sizes import Sizes

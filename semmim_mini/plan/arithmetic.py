@@ -4,8 +4,7 @@ The parts have the names that `semmim-mini bench` measures. Counted are matrix p
 literature; norms, softmax, losses, optimiser and EMA read and write memory more than they compute, and count as nothing.
 """
 
-from semmim_mini.config import ImageConfig, TextConfig
-from semmim_mini.model.readout import NOTES
+from semmim_mini.config import NOTES, ImageConfig, TextConfig
 from semmim_mini.plan.layers import Work, product
 from semmim_mini.plan.sizes import Sizes
 

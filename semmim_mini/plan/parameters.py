@@ -6,8 +6,7 @@ r"""Parameters by part, as formulas; tests hold them equal to the built model.
 The word head and the caption decoder share their output matrix with word embeddings, so that it counts once.
 """
 
-from semmim_mini.config import ImageConfig, TextConfig
-from semmim_mini.model.readout import NOTES
+from semmim_mini.config import NOTES, ImageConfig, TextConfig
 from semmim_mini.plan.layers import linear
 from semmim_mini.plan.sizes import Sizes
 
