@@ -87,6 +87,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 def _begin(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, too, and asks; training listens for itself
+    # Between pieces a process waits with the pool's lock in its hand: ended there, it would leave the others waiting for ever.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(threads)
     end_with_parent()
 
