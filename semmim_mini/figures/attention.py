@@ -4,8 +4,6 @@ The matrices come from the encoder's own `read` and `TextForImage.allowed`, not 
 small random encoder with two captions. Under `mask` one layer is tight and two are not: patches carry the words on.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -23,7 +21,8 @@ FORBIDDEN = "#E4E4E4"
 
 def small_encoder(config: ImageConfig, isolation: str, layers: int, seed: int = 0) -> ImageEncoder:
     """A random encoder of 3 × 3 patches, one layer without text and `layers` with it."""
-    config = replace(config, width=32, heads=4, depth=1 + layers, inject_from=1, isolation=isolation, freeze=0, remember=0, readout=0)
+    kept = {name: getattr(config, name) for name in ("patch", "mlp_ratio", "injection", "form")}  # all that matters to the leak
+    config = ImageConfig(**kept, width=32, heads=4, depth=1 + layers, inject_from=1, isolation=isolation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = ImageEncoder(config, GRID * config.patch, TEXT_WIDTH).eval()

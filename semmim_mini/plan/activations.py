@@ -11,8 +11,8 @@ r"""What the parts of a step keep from forward to backward on one GPU, in number
 An activation that two parts share counts where it is made.
 """
 
-from semmim_mini.config import NOTES, ImageConfig, TextConfig
-from semmim_mini.plan.layers import Kept
+from semmim_mini.config import ImageConfig, TextConfig
+from semmim_mini.plan.layers import Kept, notes
 from semmim_mini.plan.parameters import parameters
 from semmim_mini.plan.sizes import Sizes
 
@@ -63,7 +63,7 @@ def _norms(sizes: Sizes, rows: float, count: int) -> Kept:
 
 def _notes(encoder: ImageConfig | TextConfig, rows: float) -> Kept:
     """What a readout reads: [CLS] and mean of several layers."""
-    return Kept(product=rows * NOTES * encoder.readout * encoder.width)
+    return Kept(product=rows * notes(encoder))
 
 
 def _layers(sizes: Sizes, rows: float, numbers: range, t: int = 0) -> Kept:

@@ -4,8 +4,8 @@ The parts have the names that `semmim-mini bench` measures. Counted are matrix p
 literature; norms, softmax, losses, optimiser and EMA read and write memory more than they compute, and count as nothing.
 """
 
-from semmim_mini.config import NOTES, ImageConfig, TextConfig
-from semmim_mini.plan.layers import Work, product
+from semmim_mini.config import ImageConfig, TextConfig
+from semmim_mini.plan.layers import Work, notes, product
 from semmim_mini.plan.sizes import Sizes
 
 
@@ -46,7 +46,7 @@ def _text_encoder(sizes: Sizes, rows: float) -> Work:
 
 def _readout(encoder: ImageConfig | TextConfig, rows: float) -> Work:
     """[CLS] from the notes of several layers; nothing without."""
-    return product(rows, NOTES * encoder.readout * encoder.width, encoder.width)
+    return product(rows, notes(encoder), encoder.width)
 
 
 def _embed(sizes: Sizes, rows: float) -> Work:

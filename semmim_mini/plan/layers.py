@@ -19,6 +19,8 @@ in fp32. Every linear layer makes its own 16-bit copy of an fp32 input, also whe
 
 from dataclasses import astuple, dataclass
 
+from semmim_mini.config import NOTES, ImageConfig, TextConfig
+
 
 @dataclass(frozen=True)
 class Work:
@@ -94,6 +96,11 @@ class Kept:
 def linear(inputs: int, outputs: int) -> int:
     """Parameters of a linear layer with bias."""
     return inputs * outputs + outputs
+
+
+def notes(encoder: ImageConfig | TextConfig) -> int:
+    """Numbers that the readout of [CLS] reads of one picture, or one text; 0 without."""
+    return NOTES * encoder.readout * encoder.width
 
 
 def product(rows: float, inputs: int, outputs: int) -> Work:

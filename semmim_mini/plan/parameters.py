@@ -6,8 +6,8 @@ r"""Parameters by part, as formulas; tests hold them equal to the built model.
 The word head and the caption decoder share their output matrix with word embeddings, so that it counts once.
 """
 
-from semmim_mini.config import NOTES, ImageConfig, TextConfig
-from semmim_mini.plan.layers import linear
+from semmim_mini.config import ImageConfig, TextConfig
+from semmim_mini.plan.layers import linear, notes
 from semmim_mini.plan.sizes import Sizes
 
 ENCODERS = ("image encoder", "text encoder", "ITC projections", "encoding space")  # what student and teacher have in common
@@ -72,7 +72,7 @@ def _bert(sizes: Sizes) -> int:
 
 def _readout(encoder: ImageConfig | TextConfig) -> int:
     """[CLS] from the notes of several layers, where one is asked for."""
-    return linear(NOTES * encoder.readout * encoder.width, encoder.width) if encoder.readout else 0
+    return linear(notes(encoder), encoder.width) if encoder.readout else 0
 
 
 def _patches(sizes: Sizes) -> int:

@@ -137,7 +137,7 @@ class SemMIMStep(nn.Module):
             patches = clean[at]
             if losses.mim_target_text:
                 patches = teacher.image.branch(trunk, teacher.image.read(words, batch.attention_mask))
-                cls = self._cls(cls, at, patches)
+                cls = cls if self.config.image.isolation == "fork" else _with_view(cls, at, patches[:, 0])
         return Teaching(
             words=words,
             text=teacher.project_text(words[:, 0]),
@@ -151,12 +151,6 @@ class SemMIMStep(nn.Module):
     @property
     def masked_view(self) -> int:
         return 1 if self.config.losses.student_passes == "two" else 0
-
-    def _cls(self, cls: Tensor, view: int, injected: Tensor) -> Tensor:
-        """Isolation: under `fork` the text-free [CLS] stands; under `none` and `mask` the branch that read text replaces it."""
-        if self.config.image.isolation == "fork":
-            return cls
-        return torch.stack([injected[:, 0] if v == view else cls[v] for v in range(len(cls))])
 
     # 4: image and text ------------------------------------------------------------------------------------------------
 
@@ -252,12 +246,12 @@ class SemMIMStep(nn.Module):
         if plan.has("mim") or losses.student_passes == "two":
             mask = self.masker(teaching, batch, plan, draw)
             trunk = model.student.image.trunk(batch.images[view], mask)
-            cls_reads = losses.mim_student_text and self.config.image.isolation != "fork"
+            cls_reads = losses.mim_student_text and self.config.image.isolation != "fork"  # [CLS] is then taken from the branch that read
             if plan.has("mim") or cls_reads:
                 patches = model.student.image.branch(trunk, self.injected_text(text, batch.attention_mask))
             if plan.has("consensus") and (cls_reads or losses.student_passes == "two"):
-                own = patches[:, 0] if cls_reads else model.student.image.branch(trunk)[:, 0]
-                cls = torch.stack([own, cls[1]] if view == 0 else [cls[0], own])
+                own = patches if cls_reads else model.student.image.branch(trunk)
+                cls = _with_view(cls, view, own[:, 0])
             if plan.has("mim"):
                 out.losses["mim"] = self.mim(patches[:, 1:], mask, teaching, batch, plan, out)
             out.metrics["masked_share"] = mask.float().mean()
@@ -347,6 +341,13 @@ def describe(target: Tensor, name: str) -> dict[str, Tensor]:
         f"{name}_kl_to_uniform": (mean * (mean * len(mean)).log()).sum(),
         f"{name}_prototypes_used": used.sum().float(),
     }
+
+
+def _with_view(cls: Tensor, view: int, own: Tensor) -> Tensor:
+    """[CLS] by view (v, b, d), with `own` (b, d) for one of them; it is the last where that one is not there yet."""
+    views = list(cls)
+    views[view : view + 1] = [own]
+    return torch.stack(views)
 
 
 def _lengthen(x: Tensor, length: int) -> Tensor:
