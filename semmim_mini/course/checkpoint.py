@@ -1,9 +1,12 @@
-r"""The small trained model that ships with the kit, and how it was packed.
+r"""The two trained models that ship with the kit, and how they were packed.
 
-    semmim-mini pretrain --config data_samples/checkpoint/config.yaml --out runs/course      trains it anew
+    semmim-mini pretrain --config data_samples/checkpoint/config.yaml --out runs/course      trains the one of preset `tiny` anew
     python -m semmim_mini.course.checkpoint runs/course                                      packs it into data_samples/checkpoint
 
-Notebooks, tests and README examples load it where training would take longer than a reader waits. Packed means: weights of the last
+    semmim-mini pretrain --preset mini --out runs/mini                                       the larger one
+    python -m semmim_mini.course.checkpoint runs/mini --out data_samples/mini --averaged     of one set of encoders
+
+Notebooks, tests and README examples load them where training would take longer than a reader waits. Packed means: weights of the last
 checkpoint in half precision, configuration, tokenizer, the whole log, and report.json made anew from the packed weights, so that
 `semmim-mini report data_samples/checkpoint` gives the same figures.
 """
@@ -25,17 +28,22 @@ from semmim_mini.report import write_report
 from semmim_mini.training import checkpoint
 from semmim_mini.training.logbook import read_metrics
 
+TINY, MINI = "checkpoint", "mini"  # folders of data_samples
 DIGITS = 4  # significant ones, of the log: more than any curve shows
 
 
-def course_folder() -> Path:
-    """Where the trained model lies: config.yaml, model.safetensors, tokenizer/, metrics.jsonl, report.json."""
-    return samples_folder() / "checkpoint"
+def course_folder(name: str = TINY) -> Path:
+    """Where a trained model lies: config.yaml, model.safetensors, tokenizer/, metrics.jsonl, report.json.
+
+    Args:
+        name: TINY, which nearly all notebooks load, or MINI.
+    """
+    return samples_folder() / name
 
 
-def course_model() -> tuple[SemMIM, object]:
-    """The trained model, ready for evaluation, and its tokenizer; on the GPU where there is one."""
-    model, tokenizer = load_run(course_folder())
+def course_model(name: str = TINY) -> tuple[SemMIM, object]:
+    """A trained model, ready for evaluation, and its tokenizer; on the GPU where there is one. `name` as for `course_folder`."""
+    model, tokenizer = load_run(course_folder(name))
     return model.eval(), tokenizer
 
 

@@ -1,4 +1,4 @@
-"""The trained model that ships with the kit: it loads, its report is its own, and packing keeps what it should."""
+"""The trained models that ship with the kit: they load, their reports are their own, and packing keeps what it should."""
 
 import json
 
@@ -8,41 +8,47 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from semmim_mini.config import from_yaml, override
-from semmim_mini.course.checkpoint import course_folder, course_model, main, pack
+from semmim_mini.course.checkpoint import MINI, TINY, course_folder, course_model, main, pack
 from semmim_mini.data.pairs import Pairs
 from semmim_mini.data.sources import open_pairs
 from semmim_mini.errors import UserError
 from semmim_mini.experiment import load_run, report_on, run_experiment
 from semmim_mini.model.semmim import SemMIM
 from semmim_mini.model.transfer import transfer
+from semmim_mini.presets import preset
 from semmim_mini.training import checkpoint
 from semmim_mini.training.logbook import read_metrics
 
 LIMIT = 20 * 2**20  # bytes of the whole folder
 
 
+@pytest.fixture(scope="module", params=[TINY, MINI])
+def name(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def report() -> dict:
-    return json.loads((course_folder() / "report.json").read_text(encoding="utf-8"))
+def report(name) -> dict:
+    return json.loads((course_folder(name) / "report.json").read_text(encoding="utf-8"))
 
 
-def test_it_is_small_and_has_its_whole_log():
-    folder = course_folder()
+def test_it_is_small_and_has_its_whole_log(name):
+    folder = course_folder(name)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < LIMIT
     config = from_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
     assert [record["step"] for record in read_metrics(folder / "metrics.jsonl")] == list(range(config.run.steps))
     assert checkpoint.read_state(folder)["step"] == config.run.steps
 
 
-def test_weights_take_half_the_room_and_compute_in_full_precision():
-    stored = checkpoint.load_tensors(course_folder())
+def test_weights_take_half_the_room_and_compute_in_full_precision(name):
+    stored = checkpoint.load_tensors(course_folder(name))
     assert {x.dtype for x in stored.values() if x.is_floating_point()} == {torch.float16}
-    model, _ = course_model()
+    model, _ = course_model(name)
     assert {p.dtype for p in model.parameters()} == {torch.float32} and not model.training
 
 
-def test_its_report_can_be_made_anew(report):
-    again = report_on(course_folder())
+def test_its_report_can_be_made_anew(name, report):
+    again = report_on(course_folder(name))
     assert again["checkpoint"] == report["checkpoint"]
     for part in ("retrieval", "masking", "mim", "collapse", "semantics"):
         for name, value in _flat(again[part]).items():
@@ -111,6 +117,11 @@ def test_what_neither_encoder_has_is_still_missed(run, tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "packed")]) == 2
     assert "cannot be packed" in (said := capsys.readouterr().err) and "holds no last checkpoint" in said
+
+
+def test_the_larger_one_is_its_preset_as_it_is():
+    config = from_yaml((course_folder(MINI) / "config.yaml").read_text(encoding="utf-8"))
+    assert config == preset("mini")
 
 
 def test_its_scenes_are_those_of_the_kit(report):
