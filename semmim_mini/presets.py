@@ -46,14 +46,7 @@ def mini() -> Config:
         image=ImageConfig(width=192, mlp_ratio=4.0, depth=6, heads=6, inject_from=3),
         text=TextConfig(width=192, mlp_ratio=4.0, depth=4, fusion_depth=2, heads=6),
         space=SpaceConfig(prototypes=1_024, hidden=512, bottleneck=128, projection=128),
-        losses=LossesConfig(
-            itm=Term(start=0.75),
-            mlm=Term(start=0.75),
-            consensus=Term(start=0.85),
-            mim=Term(start=0.85),
-            alpha_ramp=(0.93, 1.0),
-            hard_negatives=(1.0, 1.0),
-        ),
+        losses=LossesConfig(consensus=Term(start=0.85), mim=Term(start=0.85)),
         optim=OptimConfig(lr=1e-3, lr_end=1e-4),
         run=RunConfig(steps=3_000, eval_every=500, save_every=100),
     )

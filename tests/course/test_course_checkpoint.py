@@ -51,8 +51,8 @@ def test_its_report_can_be_made_anew(name, report):
     again = report_on(course_folder(name))
     assert again["checkpoint"] == report["checkpoint"]
     for part in ("retrieval", "masking", "mim", "collapse", "semantics"):
-        for name, value in _flat(again[part]).items():
-            assert value == pytest.approx(_flat(report[part])[name], rel=0.05, abs=0.02 if part == "semantics" else 0.005), f"{part} {name}"
+        for key, value in _flat(again[part]).items():
+            assert value == pytest.approx(_flat(report[part])[key], rel=0.05, abs=0.02 if part == "semantics" else 0.005), f"{part} {key}"
 
 
 def test_it_learned_something(report):
