@@ -114,7 +114,8 @@ def summary(report: dict) -> str:
     if mim := report.get("mim"):
         lines.append(
             f"MIM loss: as trained {mim['loss_masked']:.2f}, wrong caption {mim['loss_shuffled_caption']:.2f}, "
-            f"text alone {mim['loss_all_masked']:.2f}, guessing {mim['loss_marginal']:.2f}; "
+            f"text alone {mim['loss_all_masked']:.2f}, a wrong one alone {mim['loss_all_masked_shuffled_caption']:.2f}, "
+            f"guessing {mim['loss_marginal']:.2f}; "
             f"codes that survive a caption swap {mim['code_survives_caption_swap']:.0%}"
         )
     if space := report.get("collapse"):

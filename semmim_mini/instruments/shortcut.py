@@ -1,17 +1,21 @@
 r"""Can masked image modelling be solved without looking? Both sides read the text, so the question must be asked.
 
-Five numbers on held-out pairs, all in nats on the same hidden patches with the same targets:
+Five losses on held-out pairs, in nats on the same hidden patches with the same targets:
 
 | figure | the student sees | what it tells |
 | --- | --- | --- |
-| `loss_masked`           | the other patches, the right caption   | the task as trained |
-| `loss_shuffled_caption` | the other patches, a wrong caption     | how much the caption is used |
-| `loss_all_masked`       | no patch at all, the right caption     | what text alone can do |
-| `loss_marginal`         | nothing: entropy of the mean target    | what a guesser pays who knows only how common codes are |
+| `loss_masked`                      | the other patches, the right caption   | the task as trained |
+| `loss_shuffled_caption`            | the other patches, a wrong caption     | how much the caption is used |
+| `loss_all_masked`                  | no patch at all, the right caption     | what text alone can do |
+| `loss_all_masked_shuffled_caption` | no patch at all, a wrong caption       | whether text alone is read, or only how common codes are |
+| `loss_marginal`                    | nothing: entropy of the mean target    | what a guesser pays who knows only how common codes are |
 
-If `loss_all_masked` is near `loss_masked`, the caption gives the answer away. `code_survives_caption_swap` is the share of
-patches whose target code stays when the *teacher* reads another caption: low means the target is the text's echo.
+If `loss_all_masked` is near `loss_masked`, the caption gives the answer away. A picture without any visible patch never occurs in
+training, so that loss may be above the guesser's and the caption still be read: then a wrong one costs more. `code_survives_caption_swap`
+is the share of patches whose target code stays when the *teacher* reads another caption: low means the target is the text's echo.
 """
+
+from collections import defaultdict
 
 import torch
 from torch import Tensor
@@ -25,8 +29,7 @@ from semmim_mini.training.step import SemMIMStep, StepOutput
 @torch.no_grad()
 def shortcut(step: SemMIMStep, batches: list[HeldOut], seed: int = 0) -> dict[str, float]:
     """The shortcut figures, averaged over hidden patches. Codes must be the MIM target."""
-    losses = {"masked": [], "shuffled_caption": [], "all_masked": []}
-    targets, survived, plan = [], [], full_plan(step.config)
+    targets, survived, losses, plan = [], [], defaultdict(list), full_plan(step.config)
     for i, batch in enumerate(batches):
         draw, wrong = torch.Generator().manual_seed(seed + i), batch.with_captions_of_neighbours()
         teaching, other = step.teach(batch, plan), step.teach(wrong, plan)
@@ -39,6 +42,7 @@ def shortcut(step: SemMIMStep, batches: list[HeldOut], seed: int = 0) -> dict[st
             ("masked", batch, mask),
             ("shuffled_caption", wrong, mask),
             ("all_masked", batch, everything),
+            ("all_masked_shuffled_caption", wrong, everything),
         ):
             losses[name].append(cross_entropy_with(target, _student(step, source, hidden)[mask], step.config.teacher.student_temperature))
     mean = torch.cat(targets).mean(dim=0).clamp_min(1e-12)

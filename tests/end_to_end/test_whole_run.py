@@ -17,7 +17,10 @@ PROMISED = {
     "retrieval": {"image_to_text", "text_to_image", "n_images", "n_texts", "chance_r1"},
     "masking": {"named_text", "named_random", "object_text", "object_random"},
     "semantics": {"ami", "ami_random_init", "ami_pixel_kmeans", "ami_picture_number", "ami_within", "alike_across"},
-    "mim": {"loss_masked", "loss_shuffled_caption", "loss_all_masked", "loss_marginal", "code_survives_caption_swap"},
+    "mim": {
+        *("loss_masked", "loss_shuffled_caption", "loss_all_masked", "loss_all_masked_shuffled_caption", "loss_marginal"),
+        "code_survives_caption_swap",
+    },
     "matching": {"balanced_accuracy", "chance"},
     "collapse": {"teacher_entropy", "max_entropy", "prototypes_used", "prototypes_used_cls"},
     "run": {"seconds", "images_per_second", "steps", "seed", "preset", "device", "precision"},

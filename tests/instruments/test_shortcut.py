@@ -7,7 +7,7 @@ import torch
 
 from semmim_mini.instruments.shortcut import shortcut
 
-LOSSES = ("loss_masked", "loss_shuffled_caption", "loss_all_masked")
+LOSSES = ("loss_masked", "loss_shuffled_caption", "loss_all_masked", "loss_all_masked_shuffled_caption")
 
 
 def test_a_blind_student_pays_ln_k_whatever_it_is_shown(make_step, look):
@@ -37,11 +37,13 @@ def test_what_a_guesser_pays_by_hand(make_step, look, monkeypatch, rows, entropy
 def test_a_student_that_reads_nothing_cannot_be_misled(make_step, look):
     found = shortcut(make_step("losses.mim_student_text=false"), look(6))
     assert found["loss_shuffled_caption"] == found["loss_masked"]
+    assert found["loss_all_masked_shuffled_caption"] == found["loss_all_masked"]
 
 
 def test_a_student_that_reads_is_misled(make_step, look):
     found = shortcut(make_step(), look(6))
     assert found["loss_shuffled_caption"] != found["loss_masked"]
+    assert found["loss_all_masked_shuffled_caption"] != found["loss_all_masked"]
 
 
 def test_targets_without_text_survive_every_caption(make_step, look):
@@ -55,6 +57,7 @@ def test_targets_that_read_do_not_survive_untouched(make_step, look):
 def test_where_all_is_hidden_anyway_text_alone_is_the_task(make_step, look):
     found = shortcut(make_step("masking.ratio=1.0"), look(6))
     assert found["loss_all_masked"] == pytest.approx(found["loss_masked"], abs=1e-6)
+    assert found["loss_all_masked_shuffled_caption"] == pytest.approx(found["loss_shuffled_caption"], abs=1e-6)
 
 
 def test_hiding_the_surroundings_changes_the_loss(make_step, look):
