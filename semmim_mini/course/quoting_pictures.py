@@ -49,17 +49,20 @@ def quoting_bars(before: dict[str, dict[str, float]], after: dict[str, dict[str,
 @styled
 def shortcut_bars(found: dict[str, float]) -> Drawn:
     """The losses of `instruments.shortcut` as distances from the guesser's line; numbers: nats below it, and the codes that survive."""
-    keys = {"as trained": "loss_masked", "a wrong caption": "loss_shuffled_caption", "text alone": "loss_all_masked"}
+    keys = {
+        **{"as trained": "loss_masked", "a wrong caption": "loss_shuffled_caption"},
+        **{"text alone": "loss_all_masked", "a wrong text alone": "loss_all_masked_shuffled_caption"},
+    }
     guesser, survives = found["loss_marginal"], found["code_survives_caption_swap"]
     number = {name: guesser - found[key] for name, key in keys.items()}
     told = ", ".join(f"{name} {abs(gain):.2f} {'better' if gain > 0 else 'worse'}" for name, gain in number.items())
     sheet = Sheet(
-        f"Compared with guessing, in nats: {told}",
-        1.75,
+        f"Nats beside guessing: {told}",
+        2.05,
         "Bars begin at the loss of a guesser who knows only how common codes are (dashed). To the left: better than guessing. "
         f"{percent(survives)} of the target codes survive a caption swap.",
     )
-    axes = sheet.axes(MARGIN + 1.25, 0.05, WIDTH - 2 * MARGIN - 1.75, 1.3)
+    axes = sheet.axes(MARGIN + 1.25, 0.05, WIDTH - 2 * MARGIN - 1.75, 1.6)
     for i, (name, gain) in enumerate(number.items()):
         axes.barh(i, -gain, left=guesser, height=0.6, color=BLUE if gain > 0 else ORANGE)
         at, side = guesser - gain - math.copysign(0.02, gain), "right" if gain > 0 else "left"
@@ -67,8 +70,8 @@ def shortcut_bars(found: dict[str, float]) -> Drawn:
     axes.axvline(guesser, color=INK, linestyle="--", linewidth=1.2)
     losses = [guesser, *(found[key] for key in keys.values())]
     room = 0.15 * (max(losses) - min(losses)) + 0.05
-    axes.set(xlim=(min(losses) - room, max(losses) + room), ylim=(2.6, -0.6), xlabel="loss on the hidden patches, nats")
-    axes.set_yticks(range(3), list(keys), color=INK)
+    axes.set(xlim=(min(losses) - room, max(losses) + room), ylim=(len(keys) - 0.4, -0.6), xlabel="loss on the hidden patches, nats")
+    axes.set_yticks(range(len(keys)), list(keys), color=INK)
     axes.tick_params(axis="y", length=0)
     return Drawn(sheet.figure, number | {"survives": survives})
 

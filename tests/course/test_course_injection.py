@@ -181,8 +181,8 @@ def test_quoting_bars_keep_every_number():
 @pytest.mark.parametrize(("text_alone", "says"), [(6.5, "text alone 0.50 worse"), (5.5, "text alone 0.50 better")])
 def test_shortcut_bars_compare_with_the_guesser(text_alone, says):
     found = {"loss_masked": 5.0, "loss_shuffled_caption": 5.25, "loss_all_masked": text_alone, "loss_marginal": 6.0}
-    drawn = shortcut_bars(found | {"code_survives_caption_swap": 0.8})
-    expected = {"as trained": 1.0, "a wrong caption": 0.75, "text alone": 6 - text_alone, "survives": 0.8}
+    drawn = shortcut_bars(found | {"loss_all_masked_shuffled_caption": 8.0, "code_survives_caption_swap": 0.8})
+    expected = {"as trained": 1.0, "a wrong caption": 0.75, "text alone": 6 - text_alone, "a wrong text alone": -2.0, "survives": 0.8}
     assert drawn.number == pytest.approx(expected) and drawn_well(drawn)
     assert says in title_and_note(drawn)
 
