@@ -38,6 +38,8 @@ found = {"torch": torch.__version__, "threads": torch.get_num_threads(), "cuda":
 found["device"] = torch.cuda.get_device_name() if found["cuda"] else ""
 found["bf16"] = found["cuda"] and torch.cuda.is_bf16_supported()
 found["mps"] = torch.backends.mps.is_available()
+processor = getattr(torch.cpu, "get_capabilities", dict)()  # empty in older versions of torch
+found["processor_bf16"] = any(processor.get(name) for name in ("avx512_bf16", "amx_bf16"))
 try:
     import torchvision
     torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)  # compiled against one version of torch
@@ -167,6 +169,8 @@ def torch_findings() -> Iterator[Finding]:
     else:
         yield Finding("no GPU that torch can use: tiny trains in minutes, mini in hours; small and base want a GPU", "note")
     yield Finding(f"precision auto means {found['precision']}: {found['because']}")
+    if found["processor_bf16"] and not found["cuda"]:
+        yield Finding("this processor computes in bf16: with run.precision=bf16 a step of mini takes little more than half as long")
     yield Finding(f"torch uses {found['threads']} thread(s) of {os.cpu_count()} processors; OMP_NUM_THREADS changes that")
 
 

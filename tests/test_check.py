@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from semmim_mini import check
 
 REPOSITORY = Path(check.__file__).resolve().parents[1]
 GOOD_PROBE = {"torch": "2.9", "torchvision": "0.24", "threads": 1, "cuda": False, "device": "", "bf16": False, "mps": False,
-              "precision": "fp32", "because": "a processor"}  # fmt: skip
+              "processor_bf16": False, "precision": "fp32", "because": "a processor"}  # fmt: skip
 
 
 @pytest.fixture
@@ -84,6 +85,20 @@ def test_the_choice_of_precision_is_told_for_a_gpu(monkeypatch):
     monkeypatch.setattr(check, "probe", lambda: (gpu, ""))
     said = "\n".join(map(str, check.torch_findings()))
     assert "GPU: A GPU, with bf16" in said and "precision auto means bf16: it can" in said
+
+
+@pytest.mark.parametrize(("processor", "gpu", "told"), [(True, False, True), (False, False, False), (True, True, False)])
+def test_a_processor_with_bf16_is_pointed_out_where_it_would_compute(monkeypatch, processor, gpu, told):
+    monkeypatch.setattr(check, "probe", lambda: (GOOD_PROBE | {"processor_bf16": processor, "cuda": gpu}, ""))
+    assert ("run.precision=bf16" in "\n".join(map(str, check.torch_findings()))) == told
+
+
+def test_the_probe_knows_whether_this_processor_computes_in_bf16():
+    found, reason = check.probe()
+    assert found is not None, reason
+    if Path("/proc/cpuinfo").is_file() and hasattr(torch.cpu, "get_capabilities"):
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+        assert found["processor_bf16"] == any(name in flags for name in ("avx512_bf16", "amx_bf16"))
 
 
 def test_an_empty_samples_folder(monkeypatch):
