@@ -50,8 +50,10 @@ def quoting_bars(before: dict[str, dict[str, float]], after: dict[str, dict[str,
 def shortcut_bars(found: dict[str, float]) -> Drawn:
     """The losses of `instruments.shortcut` as distances from the guesser's line; numbers: nats below it, and the codes that survive."""
     keys = {
-        **{"as trained": "loss_masked", "a wrong caption": "loss_shuffled_caption"},
-        **{"text alone": "loss_all_masked", "a wrong text alone": "loss_all_masked_shuffled_caption"},
+        "as trained": "loss_masked",
+        "a wrong caption": "loss_shuffled_caption",
+        "text alone": "loss_all_masked",
+        "a wrong text alone": "loss_all_masked_shuffled_caption",
     }
     guesser, survives = found["loss_marginal"], found["code_survives_caption_swap"]
     number = {name: guesser - found[key] for name, key in keys.items()}
